@@ -1,0 +1,3 @@
+module github.com/windrose-edc/windrose
+
+go 1.26
