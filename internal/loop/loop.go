@@ -1,0 +1,532 @@
+package loop
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// States of Loop.sleep.
+const (
+	running  uint32 = iota
+	sleeping        // in the poller, or about to be: Wake must tell it
+	woken           // a turn will come
+)
+
+// quietAfter is how long nothing must have happened before the loop blocks the ordinary way.
+const quietAfter = int64(20 * time.Millisecond)
+
+// forever is a wait without end.
+const forever = int64(-1)
+
+// Group is a set of loops that share the load of the process. Safe for concurrent use.
+type Group struct {
+	opt   Options
+	loops []*Loop
+	next  atomic.Uint32
+	gate  *gate
+
+	panicLog rate
+
+	mu        sync.Mutex // guards what follows
+	listeners []*Listener
+	started   bool
+	closed    bool
+}
+
+// Loop is one event loop. Owned by the goroutine that Group.Run started for it, except Post, Wake, ID and the counters.
+type Loop struct {
+	g  *Group
+	id int
+	poller
+
+	now       int64
+	busy      int64 // when something last happened
+	wheel     wheel
+	turnFuncs []func()
+	buf       []byte
+	pool      buffers
+	conns     []*Conn // by slot
+	free      []int32 // slots
+	gen       uint32
+	live      int // connections that hold a slot
+	dirty     []*Conn
+	again     []*Conn
+	dead      []*Conn
+	spare     []*Conn
+	stopping  bool
+	n         counts
+
+	pub   published
+	load  atomic.Int64 // connections, and those on the way
+	sleep atomic.Uint32
+
+	mu     sync.Mutex // guards what follows
+	posts  []func()
+	passed []passed
+	stop   bool
+	over   bool // run has returned
+
+	runPosts  []func() // owned by the loop
+	runPassed []passed
+}
+
+// passed is an accepted connection on its way to its loop.
+type passed struct {
+	sock   rawSock
+	remote netip.AddrPort
+	ln     *Listener
+}
+
+// epoch is the start of the process in both clocks.
+var epoch = time.Now()
+var epochUnix = epoch.UnixNano()
+
+// clock is Unix nanoseconds that advance with the monotonic clock, so they never jump back.
+func clock() int64 { return epochUnix + int64(time.Since(epoch)) }
+
+// NewGroup makes the loops; they do nothing until Run. Without Run, Close frees what they hold.
+func NewGroup(o Options) (*Group, error) {
+	g := &Group{opt: o.withDefaults()}
+	g.gate = newGate(&g.opt)
+	for i := range g.opt.Loops {
+		l := &Loop{g: g, id: i}
+		if err := l.poller.open(); err != nil {
+			_ = g.Close()
+			return nil, fmt.Errorf("open event loop %d: %w", i, err)
+		}
+		l.now = clock()
+		l.wheel.init(l.now)
+		g.loops = append(g.loops, l)
+	}
+	return g, nil
+}
+
+// Loops are all loops; Loops()[i].ID() == i.
+func (g *Group) Loops() []*Loop { return g.loops }
+
+// Pick is the loop with the fewest connections; among equals they take turns.
+func (g *Group) Pick() *Loop {
+	start := int(g.next.Add(1)) % len(g.loops)
+	best := g.loops[start]
+	for i := 1; i < len(g.loops); i++ {
+		if l := g.loops[(start+i)%len(g.loops)]; l.load.Load() < best.load.Load() {
+			best = l
+		}
+	}
+	return best
+}
+
+// Run runs all loops until ctx is done, then closes the listeners and every connection (Handler.Closed is called on its
+// loop, with ErrStopped) and returns. It can be called once.
+func (g *Group) Run(ctx context.Context) error {
+	g.mu.Lock()
+	if g.started || g.closed {
+		g.mu.Unlock()
+		return errors.New("run event loops: already run or closed")
+	}
+	g.started = true
+	g.mu.Unlock()
+	var wg sync.WaitGroup
+	for _, l := range g.loops {
+		wg.Go(l.run)
+	}
+	<-ctx.Done()
+	g.closeListeners()
+	for _, l := range g.loops {
+		l.mu.Lock()
+		l.stop = true
+		l.mu.Unlock()
+		l.Wake()
+	}
+	wg.Wait()
+	g.gate.wait()
+	return g.Close()
+}
+
+// Close frees what NewGroup and Listen took when Run was never called. After Run it does nothing.
+func (g *Group) Close() error {
+	g.closeListeners()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closed {
+		return nil
+	}
+	g.closed = true
+	var errs []error
+	for _, l := range g.loops {
+		errs = append(errs, l.poller.close())
+	}
+	return errors.Join(errs...)
+}
+
+func (g *Group) closeListeners() {
+	g.mu.Lock()
+	ls := g.listeners
+	g.listeners = nil
+	g.mu.Unlock()
+	for _, ln := range ls {
+		ln.Close()
+	}
+}
+
+// ID is the loop's number in Group.Loops. Any goroutine.
+func (l *Loop) ID() int { return l.id }
+
+// Now is the time of this turn in Unix nanoseconds. It never jumps back. On the loop only.
+func (l *Loop) Now() int64 { return l.now }
+
+// OnTurn adds a function that is called once per turn, after I/O, posted functions and timers and before output is
+// written: the place to empty mailboxes. Before Run only.
+func (l *Loop) OnTurn(fn func()) { l.turnFuncs = append(l.turnFuncs, fn) }
+
+// Arm makes t expire at the time at (Unix nanoseconds), up to a millisecond later and never earlier; an armed timer is
+// moved. A time that has passed means the next turn. On the loop, or before Run.
+func (l *Loop) Arm(t *Timer, at int64) { l.wheel.arm(t, at) }
+
+// Disarm stops t if it is armed. On the loop, or before Run.
+func (l *Loop) Disarm(t *Timer) { l.wheel.disarm(t) }
+
+// Post runs fn on the loop in its next turn. It never blocks. Any goroutine; dropped when the group has stopped.
+func (l *Loop) Post(fn func()) {
+	l.mu.Lock()
+	l.posts = append(l.posts, fn)
+	l.mu.Unlock()
+	l.Wake()
+}
+
+// pass hands accepted connections to the loop.
+func (l *Loop) pass(batch []passed) {
+	l.mu.Lock()
+	over := l.over
+	if !over {
+		l.passed = append(l.passed, batch...)
+	}
+	l.mu.Unlock()
+	if over {
+		l.refuse(batch)
+		return
+	}
+	l.Wake()
+}
+
+// Wake makes the loop run a turn soon. It costs a system call only when the loop sleeps. Any goroutine.
+func (l *Loop) Wake() {
+	// A loop that is woken already will set running and only then look at what there is, so what was put there before
+	// this load is seen.
+	if l.sleep.Load() != woken && l.sleep.Swap(woken) == sleeping {
+		l.pub.wakes.Add(1)
+		l.poller.notify()
+	}
+}
+
+func (l *Loop) run() {
+	l.poller.enter()
+	l.buf = make([]byte, l.g.opt.ReadBuffer)
+	l.now = clock()
+	l.busy = l.now
+	for !l.stopping || l.live > 0 {
+		l.turn()
+	}
+	l.abandon()
+}
+
+// turn waits until there is something to do and does it.
+func (l *Loop) turn() {
+	var wait int64
+	if l.idle() && l.sleep.CompareAndSwap(running, sleeping) {
+		wait = l.patience()
+	}
+	n := l.poller.wait(l, wait)
+	wasWoken := l.sleep.Swap(running) == woken
+	l.now = max(l.now, clock())
+	debugTurn(l)
+	if n > 0 || wasWoken || wait == 0 {
+		l.busy = l.now
+	}
+	l.poller.dispatch(l, n)
+	l.lookAgain()
+	l.runPosted()
+	l.wheel.advance(l.now)
+	for _, fn := range l.turnFuncs {
+		fn()
+	}
+	l.tellClosed()
+	l.flush()
+	l.tellClosed()
+	l.publish()
+	debugTurnDone(l)
+}
+
+// idle says that nothing is left to do without something from outside.
+func (l *Loop) idle() bool {
+	return len(l.dirty) == 0 && len(l.again) == 0 && len(l.dead) == 0
+}
+
+// patience is how long the loop may wait for something to happen: until the next timer.
+func (l *Loop) patience() int64 {
+	at, ok := l.wheel.nextAt()
+	if !ok {
+		return forever
+	}
+	return max(1, at-clock())
+}
+
+// lookAgain works through the connections that asked to be looked at.
+func (l *Loop) lookAgain() {
+	if len(l.again) == 0 {
+		return
+	}
+	list := l.again
+	l.again = l.spare[:0]
+	for i, c := range list {
+		list[i] = nil
+		c.flags &^= fAgain
+		l.again1(c)
+	}
+	l.spare = list[:0]
+}
+
+func (l *Loop) again1(c *Conn) {
+	defer l.guard(c)
+	if c.state == stOpen && c.flags&(fRefeed|fPaused) == fRefeed {
+		c.present(nil)
+	}
+	if c.flags&fMore != 0 && c.state != stClosed {
+		c.flags &^= fMore
+		c.readable()
+	}
+}
+
+// runPosted runs what other goroutines posted and adopts what the acceptor passed.
+func (l *Loop) runPosted() {
+	l.mu.Lock()
+	posts, arrived, stop := l.posts, l.passed, l.stop
+	l.posts, l.passed = l.runPosts[:0], l.runPassed[:0]
+	l.mu.Unlock()
+	for i, p := range arrived {
+		arrived[i] = passed{}
+		l.adopt(p)
+	}
+	for i, fn := range posts {
+		posts[i] = nil
+		fn()
+	}
+	l.runPosts, l.runPassed = posts, arrived
+	if stop && !l.stopping {
+		l.stopping = true
+		for _, c := range l.conns {
+			if c != nil {
+				c.Close(ErrStopped)
+			}
+		}
+	}
+}
+
+// adopt makes a connection of an accepted socket.
+func (l *Loop) adopt(p passed) {
+	c := &Conn{loop: l, ln: p.ln, remote: p.remote}
+	c.sock.init(c, p.sock)
+	l.gen++
+	slot := int32(len(l.conns))
+	if n := len(l.free); n > 0 {
+		slot, l.free = l.free[n-1], l.free[:n-1]
+		l.conns[slot] = c
+	} else {
+		l.conns = append(l.conns, c)
+	}
+	l.live++
+	if err := l.poller.add(c, slot, l.gen); err != nil || l.stopping {
+		if err == nil {
+			err = ErrStopped
+		}
+		c.Close(err)
+		return
+	}
+	l.begin(c)
+}
+
+// begin puts a connection into its first state, and again after the PROXY header.
+func (l *Loop) begin(c *Conn) {
+	defer l.guard(c)
+	switch {
+	case c.ln.opt.Proxy && c.state == stProxy && (c.x == nil || !c.x.timer.Armed()):
+		l.Arm(&c.extra().timer, l.now+int64(l.g.opt.ProxyTimeout))
+	case c.ln.opt.TLS != nil:
+		c.startTLS()
+	default:
+		c.open()
+	}
+}
+
+// open gives the connection its handler.
+func (c *Conn) open() {
+	c.state = stOpen
+	debugEnter(c.loop, "accept")
+	c.h = c.ln.opt.Accept(c)
+	debugLeave(c.loop)
+	if c.h == nil {
+		if c.state == stOpen {
+			c.refuse(RefusedHandler)
+		}
+		c.Close(nil)
+		return
+	}
+	c.flags |= fHandler
+	if c.state != stOpen { // closed by Accept
+		c.loop.dead = append(c.loop.dead, c)
+		return
+	}
+	if len(c.in) > 0 {
+		c.flags |= fRefeed
+		c.lookAgain()
+	}
+}
+
+// finish ends what the handler has to do with the connection: it will be told later in this turn.
+func (l *Loop) finish(c *Conn) {
+	if c.flags&fHandler != 0 {
+		l.dead = append(l.dead, c)
+	}
+	l.load.Add(-1)
+	c.ln.open.Add(-1)
+}
+
+// tellClosed calls Handler.Closed and takes the buffers back, which must not happen while a handler uses them.
+func (l *Loop) tellClosed() {
+	for i := 0; i < len(l.dead); i++ {
+		c := l.dead[i]
+		l.dead[i] = nil
+		c.dropInput()
+		if c.out != nil {
+			c.dropOutput()
+		}
+		if c.tls != nil {
+			c.tls.drop(&l.pool)
+		}
+		c.flags &^= fHandler
+		l.closed1(c)
+	}
+	l.dead = l.dead[:0]
+}
+
+func (l *Loop) closed1(c *Conn) {
+	defer l.guard(c)
+	debugEnter(l, "closed")
+	c.h.Closed(c.x.err)
+	debugLeave(l)
+}
+
+// forget frees the connection's slot.
+func (l *Loop) forget(c *Conn) {
+	l.conns[c.sock.slot] = nil
+	l.free = append(l.free, c.sock.slot)
+	l.live--
+}
+
+// flush writes the output of the turn. What becomes dirty meanwhile is written in the next.
+func (l *Loop) flush() {
+	if len(l.dirty) == 0 {
+		return
+	}
+	list := l.dirty
+	l.dirty = l.spare[:0]
+	for i, c := range list {
+		list[i] = nil
+		c.flags &^= fDirty
+		l.flush1(c)
+	}
+	l.spare = list[:0]
+}
+
+func (l *Loop) flush1(c *Conn) {
+	if c.flags&fWantW != 0 {
+		return // the poller will say when
+	}
+	defer l.guard(c)
+	c.flush()
+}
+
+// event is what the poller says about a connection.
+type event uint8
+
+const (
+	evRead event = 1 << iota
+	evWrite
+	evHup
+)
+
+func (l *Loop) event(c *Conn, ev event) {
+	defer l.guard(c)
+	if ev&evWrite != 0 {
+		if c.state == stTLS {
+			c.tls.ready(c)
+		} else {
+			c.flush()
+		}
+	}
+	if ev&evHup != 0 && c.flags&fPaused != 0 && c.state == stOpen {
+		c.Close(c.sock.error())
+		return
+	}
+	if ev&(evRead|evHup) != 0 {
+		c.readable()
+	}
+}
+
+// guard is deferred around everything that runs a handler: a peer that makes it panic loses its connection, nobody else.
+func (l *Loop) guard(c *Conn) {
+	v := recover()
+	if v == nil {
+		return
+	}
+	l.pub.panics.Add(1)
+	debugPanic(l)
+	if ok, missed := l.g.panicLog.allow(clock()); ok {
+		l.g.opt.Logger.Error("protocol handler panicked", "listener", c.ln.opt.Name, "remote", c.remote.String(),
+			"panic", fmt.Sprint(v), "suppressed", missed, "stack", string(debug.Stack()))
+	}
+	c.Close(ErrPanic)
+}
+
+// abandon drops what arrived after the last turn.
+func (l *Loop) abandon() {
+	l.mu.Lock()
+	batch := l.passed
+	l.passed, l.posts, l.over = nil, nil, true
+	l.mu.Unlock()
+	l.refuse(batch)
+}
+
+// refuse closes accepted connections that did not become a Conn.
+func (l *Loop) refuse(batch []passed) {
+	for _, p := range batch {
+		p.sock.discard()
+		p.ln.open.Add(-1)
+		l.load.Add(-1)
+	}
+}
+
+// rate lets one through per second and counts the others. Safe for concurrent use.
+type rate struct {
+	mu     sync.Mutex // guards the rest
+	next   int64
+	missed int
+}
+
+func (r *rate) allow(now int64) (ok bool, missed int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if now < r.next {
+		r.missed++
+		return false, 0
+	}
+	missed = r.missed
+	r.next, r.missed = now+int64(time.Second), 0
+	return true, missed
+}

@@ -1,0 +1,192 @@
+//go:build linux && !portable
+
+package loop
+
+import (
+	"encoding/binary"
+	"os"
+	"runtime"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	wakeTag   = -1 // in EpollEvent.Fd: the eventfd
+	listenTag = -2 // and below: listeners
+	rawWaitMs = 20
+
+	napNs      = 20_000
+	napEvents  = 50        // readable events in the last millisecond, at least
+	napTurnNs  = 100_000   // a turn that took longer has batched by itself
+	rateWindow = 1_000_000 // 1 ms
+)
+
+// poller is the epoll end of a loop. Owned by its loop, except notify.
+type poller struct {
+	ep, efd   int
+	evs       [256]unix.EpollEvent
+	listeners []*Listener // by -2-tag
+
+	winStart int64 // of the window in which readable events are counted
+	winCount int
+	rate     int // events in the window before
+}
+
+func (p *poller) open() error {
+	p.ep, p.efd = -1, -1
+	var err error
+	if p.ep, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
+		return os.NewSyscallError("epoll_create1", err)
+	}
+	if p.efd, err = unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC); err != nil {
+		return os.NewSyscallError("eventfd", err)
+	}
+	// Edge-triggered: every write is an event of its own, nothing needs to be read.
+	ev := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET, Fd: wakeTag}
+	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(p.ep, unix.EPOLL_CTL_ADD, p.efd, &ev))
+}
+
+func (p *poller) close() error {
+	if p.efd >= 0 {
+		_ = unix.Close(p.efd)
+	}
+	if p.ep >= 0 {
+		_ = unix.Close(p.ep)
+	}
+	p.efd, p.ep = -1, -1
+	return nil
+}
+
+// enter binds the loop to its thread, so that the thread's timer slack makes short naps short (50 us by default).
+func (p *poller) enter() {
+	runtime.LockOSThread()
+	_ = unix.Prctl(unix.PR_SET_TIMERSLACK, 1000, 0, 0, 0)
+}
+
+func (p *poller) notify() {
+	var b [8]byte
+	binary.NativeEndian.PutUint64(b[:], 1)
+	_, _, _ = syscall.RawSyscall(unix.SYS_WRITE, uintptr(p.efd), uintptr(unsafe.Pointer(&b)), uintptr(len(b)))
+}
+
+// wait waits up to ns nanoseconds for events. While there is traffic it blocks in a raw system call: the loop keeps its
+// processor and the scheduler does not notice; a signal (preemption, stop the world) ends the wait early. After
+// quietAfter without events it blocks the ordinary way and an idle process stays idle.
+func (p *poller) wait(l *Loop, ns int64) int {
+	ms := -1
+	if ns >= 0 {
+		ms = int(min((ns+999_999)/1_000_000, 1<<30))
+	}
+	quiet := ms != 0 && l.now-l.busy >= quietAfter
+	if quiet {
+		l.pool.trim(keepQuiet)
+		n, err := unix.EpollWait(p.ep, p.evs[:], ms)
+		if err != nil {
+			return 0
+		}
+		return n
+	}
+	if ms < 0 || ms > rawWaitMs {
+		ms = rawWaitMs
+	}
+	if p.rate >= napEvents {
+		p.nap(l)
+	}
+	r, _, e := syscall.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(p.ep), uintptr(unsafe.Pointer(&p.evs)), uintptr(len(p.evs)),
+		uintptr(ms), 0, 0)
+	if e != 0 {
+		return 0
+	}
+	return int(r)
+}
+
+// nap waits a moment when many small segments arrive, so that they are handled, and answered, in batches.
+func (p *poller) nap(l *Loop) {
+	now := clock()
+	if now-p.winStart >= 2*rateWindow {
+		p.rate = 0
+		return
+	}
+	if now-l.now > napTurnNs || len(l.again) > 0 {
+		return
+	}
+	ts := unix.NsecToTimespec(napNs)
+	_, _, _ = syscall.RawSyscall(unix.SYS_NANOSLEEP, uintptr(unsafe.Pointer(&ts)), 0, 0)
+}
+
+// dispatch handles n events.
+func (p *poller) dispatch(l *Loop, n int) {
+	if d := l.now - p.winStart; d >= rateWindow {
+		p.rate, p.winCount, p.winStart = p.winCount, 0, l.now
+		if d >= 2*rateWindow {
+			p.rate = 0
+		}
+	}
+	p.winCount += n
+	for i := range n {
+		ev := &p.evs[i]
+		if ev.Fd >= 0 {
+			// the slot may have got another connection since the kernel made this list
+			if c := l.conns[ev.Fd]; c != nil && c.sock.gen == uint32(ev.Pad) {
+				l.event(c, fromEpoll(ev.Events))
+			}
+		} else if i := int(listenTag - ev.Fd); i >= 0 && i < len(p.listeners) && p.listeners[i] != nil {
+			p.listeners[i].acceptSome(l)
+		}
+	}
+}
+
+func fromEpoll(e uint32) event {
+	var ev event
+	if e&(unix.EPOLLIN|unix.EPOLLRDHUP) != 0 {
+		ev |= evRead
+	}
+	if e&unix.EPOLLOUT != 0 {
+		ev |= evWrite
+	}
+	if e&(unix.EPOLLHUP|unix.EPOLLERR) != 0 {
+		ev |= evHup
+	}
+	return ev
+}
+
+// add registers a new connection.
+func (p *poller) add(c *Conn, slot int32, gen uint32) error {
+	c.sock.slot, c.sock.gen = slot, gen
+	ev := unix.EpollEvent{Events: c.interest(), Fd: slot, Pad: int32(gen)}
+	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(p.ep, unix.EPOLL_CTL_ADD, int(c.sock.fd), &ev))
+}
+
+// interest is what the connection wants to be told.
+func (c *Conn) interest() uint32 {
+	var ev uint32
+	if c.flags&fMuted == 0 {
+		ev = unix.EPOLLIN
+	}
+	if c.flags&fWantW != 0 {
+		ev |= unix.EPOLLOUT
+	}
+	return ev
+}
+
+// watch tells the kernel what the connection wants to be told now.
+func (c *Conn) watch() {
+	if c.flags&fPaused == 0 {
+		c.flags &^= fMuted
+	}
+	ev := c.interest()
+	if c.state == stClosed || ev == c.sock.asked {
+		return
+	}
+	c.sock.asked = ev
+	e := unix.EpollEvent{Events: ev, Fd: c.sock.slot, Pad: int32(c.sock.gen)}
+	_ = unix.EpollCtl(c.loop.poller.ep, unix.EPOLL_CTL_MOD, int(c.sock.fd), &e)
+}
+
+// mute is called when input arrived for a paused connection: only then does pausing cost a system call.
+func (c *Conn) mute() {
+	c.flags |= fMuted
+	c.watch()
+}
