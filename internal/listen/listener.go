@@ -1,0 +1,152 @@
+package listen
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+	"syscall"
+
+	"github.com/windrose-edc/windrose/internal/loop"
+)
+
+// Listener is an open listener. Safe for concurrent use.
+type Listener struct {
+	name string
+	spec Spec
+	ln   *loop.Listener
+}
+
+// Check says what is wrong with the specification without opening anything.
+func (s *Spec) Check() error {
+	_, err := s.networks()
+	return errors.Join(s.checkBind(), err, s.checkLimit())
+}
+
+func (s *Spec) checkBind() error {
+	if s.Bind == "" {
+		return errors.New("bind: missing; say host:port, or :port for all addresses")
+	}
+	_, port, err := net.SplitHostPort(s.Bind)
+	if err != nil {
+		return fmt.Errorf("bind %q: want host:port, [v6]:port or :port", s.Bind)
+	}
+	if _, err := net.LookupPort("tcp", port); err != nil {
+		return fmt.Errorf("bind %q: port %q is not a number from 0 to 65535", s.Bind, port)
+	}
+	return nil
+}
+
+func (s *Spec) checkLimit() error {
+	if s.MaxConnections < 0 {
+		return fmt.Errorf("max_connections: %d is negative; 0 means no limit", s.MaxConnections)
+	}
+	return nil
+}
+
+// networks parses AllowFrom; a bare address is a network of one.
+func (s *Spec) networks() ([]netip.Prefix, error) {
+	var nets []netip.Prefix
+	for _, a := range s.AllowFrom {
+		p, err := netip.ParsePrefix(a)
+		if err != nil {
+			ip, aerr := netip.ParseAddr(a)
+			if aerr != nil {
+				return nil, fmt.Errorf("allow_from %q: want an address or a network like 10.0.0.0/8", a)
+			}
+			p = netip.PrefixFrom(ip, ip.BitLen())
+		}
+		if p.Addr().Is4In6() && p.Bits() >= 96 {
+			p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
+		}
+		nets = append(nets, p.Masked())
+	}
+	return nets, nil
+}
+
+// Open listens on the group as s says. t is the entry that s.TLS names, nil when it names none. accept makes the
+// handler of a connection that is ready, on its loop; nil refuses it.
+func Open(g *loop.Group, name string, s Spec, t *TLS, accept func(*loop.Conn) loop.Handler) (*Listener, error) {
+	if err := s.Check(); err != nil {
+		return nil, fmt.Errorf("listen %q: %w", name, err)
+	}
+	if (s.TLS != "") != (t != nil) {
+		return nil, fmt.Errorf("listen %q: tls %q is not there", name, s.TLS)
+	}
+	nets, err := s.networks()
+	if err != nil {
+		return nil, fmt.Errorf("listen %q: %w", name, err)
+	}
+	var lc net.ListenConfig
+	lc.SetMultipathTCP(false)
+	ln, err := lc.Listen(context.Background(), "tcp", s.Bind)
+	if err != nil {
+		return nil, fmt.Errorf("listen %q on %s: %w", name, s.Bind, plain(err))
+	}
+	o := loop.ListenOptions{Name: name, Proxy: s.ProxyProtocol, MaxConnections: s.MaxConnections, Accept: accept}
+	if t != nil {
+		o.TLS = func() *tls.Config { return t.Config() }
+	}
+	if len(nets) > 0 {
+		o.Admit = func(a netip.Addr) bool {
+			for _, n := range nets {
+				if n.Contains(a.WithZone("")) {
+					return true
+				}
+			}
+			return false
+		}
+	}
+	l := &Listener{name: name, spec: s}
+	if l.ln, err = g.Listen(ln.(*net.TCPListener), o); err != nil {
+		return nil, fmt.Errorf("listen %q: %w", name, err)
+	}
+	return l, nil
+}
+
+// plain takes what the operator needs out of a net error: its address and operation are said already.
+func plain(err error) error {
+	var no syscall.Errno
+	if errors.As(err, &no) {
+		return no
+	}
+	var de *net.DNSError
+	if errors.As(err, &de) {
+		return fmt.Errorf("host %q is not known", de.Name)
+	}
+	var ae *net.AddrError
+	if errors.As(err, &ae) {
+		return errors.New(ae.Err)
+	}
+	return err
+}
+
+// Name is the listener's name in the configuration.
+func (l *Listener) Name() string { return l.name }
+
+// Spec is what it was opened with.
+func (l *Listener) Spec() Spec { return l.spec }
+
+// Addr is the address listened on, with the port that the system chose where bind says 0.
+func (l *Listener) Addr() net.Addr { return l.ln.Addr() }
+
+// Close stops accepting; the address is free when it returns. Connections stay.
+func (l *Listener) Close() { l.ln.Close() }
+
+// Open is the number of open connections that came in here.
+func (l *Listener) Open() int64 { return l.ln.Open() }
+
+// Accepted is the number of connections that were let in so far.
+func (l *Listener) Accepted() int64 { return l.ln.Accepted() }
+
+// Refused is the number of connections that were refused so far, by the word of the reason.
+func (l *Listener) Refused() map[string]int64 {
+	m := make(map[string]int64, loop.NumRefusals)
+	for r := range loop.NumRefusals {
+		m[strings.ToLower(r.String())] = l.ln.Refused(r)
+	}
+	return m
+}
