@@ -332,6 +332,15 @@ func (l *Loop) runPosted() {
 func (l *Loop) adopt(p passed) {
 	c := &Conn{loop: l, ln: p.ln, remote: p.remote}
 	c.sock.init(c, p.sock)
+	if err := l.enroll(c); err != nil {
+		c.Close(err)
+		return
+	}
+	l.begin(c)
+}
+
+// enroll gives a connection its slot and tells the poller about it.
+func (l *Loop) enroll(c *Conn) error {
 	l.gen++
 	slot := int32(len(l.conns))
 	if n := len(l.free); n > 0 {
@@ -341,14 +350,13 @@ func (l *Loop) adopt(p passed) {
 		l.conns = append(l.conns, c)
 	}
 	l.live++
-	if err := l.poller.add(c, slot, l.gen); err != nil || l.stopping {
-		if err == nil {
-			err = ErrStopped
-		}
-		c.Close(err)
-		return
+	if err := l.poller.add(c, slot, l.gen); err != nil {
+		return err
 	}
-	l.begin(c)
+	if l.stopping {
+		return ErrStopped
+	}
+	return nil
 }
 
 // begin puts a connection into its first state, and again after the PROXY header.

@@ -159,6 +159,13 @@ func (p *poller) add(c *Conn, slot int32, gen uint32) error {
 	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(p.ep, unix.EPOLL_CTL_ADD, int(c.sock.fd), &ev))
 }
 
+// remove forgets a connection that goes to another loop.
+func (p *poller) remove(c *Conn) {
+	_ = unix.EpollCtl(p.ep, unix.EPOLL_CTL_DEL, int(c.sock.fd), nil)
+	c.flags &^= fMuted
+	c.sock.asked = c.interest()
+}
+
 // interest is what the connection wants to be told.
 func (c *Conn) interest() uint32 {
 	var ev uint32
