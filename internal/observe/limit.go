@@ -3,7 +3,6 @@ package observe
 import (
 	"context"
 	"log/slog"
-	"strconv"
 	"sync"
 	"time"
 )
@@ -18,7 +17,7 @@ const (
 const overflowKey = "(other)"
 
 // LimitedLogger writes log lines that a remote peer can trigger: LimitBurst per key and window, the rest is counted and
-// told in one line, "repeated 1234 times". Safe for concurrent use (guarded by mu). All methods work on nil.
+// told in one line, "log line repeated times=1234". Safe for concurrent use (guarded by mu). All methods work on nil.
 type LimitedLogger struct {
 	log        *slog.Logger
 	suppressed *Counter
@@ -90,7 +89,7 @@ func (l *LimitedLogger) write(level slog.Level, key, msg string, attrs []slog.At
 
 	l.tell(due)
 	if ok {
-		l.log.LogAttrs(context.Background(), level, msg, attrs...)
+		l.log.LogAttrs(context.Background(), level, msg, attrs...) //nolint:sloglint // the caller's constant message
 	} else {
 		l.suppressed.Inc()
 	}
@@ -164,7 +163,7 @@ func appendDue(due []summary, key string, k *limit) []summary {
 
 func (l *LimitedLogger) tell(due []summary) {
 	for _, s := range due {
-		l.log.LogAttrs(context.Background(), s.level, s.msg, slog.String("limit", s.key), slog.Int("repeated", s.held),
-			slog.String("note", "repeated "+strconv.Itoa(s.held)+" times"))
+		l.log.LogAttrs(context.Background(), s.level, "log line repeated", slog.Int("times", s.held), slog.String("line", s.msg),
+			slog.String("limit", s.key))
 	}
 }

@@ -19,7 +19,7 @@ func TestLoggerWritesNoSecretNoPayloadAndBoundsText(t *testing.T) {
 		var b bytes.Buffer
 		l := NewLogger(&b, format, slog.LevelInfo)
 		l.Debug("hidden")
-		l.Info("refused", slog.String("password", "hunter2"), slog.String("Token", "hunter2"), slog.Any("data", []byte("hunter2")),
+		l.Info("refused", slog.String("password", "hunter2"), slog.String("token", "hunter2"), slog.Any("data", []byte("hunter2")),
 			slog.Group("auth", slog.String("secret", "hunter2")), slog.String("client", strings.Repeat("é", 5000)),
 			slog.Any("err", errors.New(strings.Repeat("x", 5000))), slog.Duration("took", 1234567*time.Nanosecond), slog.Int("n", 1))
 		out := b.String()
@@ -57,7 +57,7 @@ func TestLimitedRepeats(t *testing.T) {
 		}
 		time.Sleep(LimitWindow + 2*time.Second)
 		synctest.Wait()
-		if want := `limit=bad_packet/mqtt repeated=1234 note="repeated 1234 times"`; !strings.Contains(b.String(), want) {
+		if want := `msg="log line repeated" times=1234 line="packet refused" limit=bad_packet/mqtt`; !strings.Contains(b.String(), want) {
 			t.Errorf("no %q in\n%s", want, b.String())
 		}
 		// A new window writes again; Run's end tells the rest.
@@ -66,7 +66,7 @@ func TestLimitedRepeats(t *testing.T) {
 		}
 		cancel()
 		wg.Wait()
-		if !strings.Contains(b.String(), "repeated=2") {
+		if !strings.Contains(b.String(), "times=2") {
 			t.Errorf("no summary at the end in\n%s", b.String())
 		}
 		if v := l.suppressed.Value(); v != 1236 {
@@ -84,7 +84,7 @@ func TestLimitedWithoutRunTellsWithTheNextLine(t *testing.T) {
 		}
 		time.Sleep(LimitWindow)
 		l.Warn("b", "second")
-		if !strings.Contains(b.String(), "msg=first limit=a repeated=4") {
+		if !strings.Contains(b.String(), "times=4 line=first limit=a") {
 			t.Error(b.String())
 		}
 	})

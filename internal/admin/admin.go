@@ -1,0 +1,184 @@
+// Package admin is the window into a node: HTTP with liveness, readiness, metrics, a read-only API and a first page. It
+// changes nothing, and it has a budget of its own (connections, requests at once, time) so that whoever looks never
+// takes the node down.
+//
+// What it shows comes from the Node interface, which the composition root implements. Every answer forbids storing and
+// framing and names no other origin; on a loopback address the Host header must name loopback too, so that a web site
+// cannot read the node through a name that it points there (DNS rebinding).
+//
+// # Concurrency
+//
+// Server is safe for concurrent use; handlers run on the goroutines of net/http and the sampler on one more, all ended
+// before Run returns.
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/windrose-edc/windrose/internal/observe"
+)
+
+// The budget of the admin server.
+const (
+	MaxConnections = 256
+	MaxRequests    = 32 // at once, without /livez
+	DrainTime      = 3 * time.Second
+)
+
+// Options are what a Server is built from. Registry and Logger may be nil.
+type Options struct {
+	Addr     string   // host:port
+	Hosts    []string // names in the Host header that are served besides loopback's own; empty off loopback: all
+	Registry *observe.Registry
+	Node     Node
+	Logger   *slog.Logger
+	Version  string
+}
+
+// Server serves one admin address. Immutable after New, but for ln (guarded by mu) and the history (guarded by its own
+// lock).
+type Server struct {
+	o        Options
+	http     *http.Server
+	handler  http.Handler
+	requests chan struct{}
+	history  history
+	log      *slog.Logger
+
+	refused map[string]*observe.Counter // by reason; never written after New
+	handled map[string]*observe.Counter // by class of status code
+
+	mu sync.Mutex
+	ln net.Listener
+}
+
+// New builds a server; nothing listens yet.
+func New(o Options) *Server {
+	s := &Server{o: o, requests: make(chan struct{}, MaxRequests), log: o.Logger}
+	if s.log == nil {
+		s.log = observe.Discard()
+	}
+	s.refused, s.handled = map[string]*observe.Counter{}, map[string]*observe.Counter{}
+	for _, reason := range []string{"busy", "connections", "host", "method"} {
+		s.refused[reason] = o.Registry.Counter("windrose_admin_refused_requests_total", "Requests and connections that the admin server did not take.", "reason", reason)
+	}
+	for _, code := range []string{"2xx", "3xx", "4xx", "5xx"} {
+		s.handled[code] = o.Registry.Counter("windrose_admin_handled_requests_total", "Requests that the admin server answered.", "code", code)
+	}
+	s.handler = s.guard(s.routes())
+	s.http = &http.Server{
+		Handler:           s.handler,
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       10 * time.Second,
+		WriteTimeout:      15 * time.Second,
+		IdleTimeout:       30 * time.Second,
+		MaxHeaderBytes:    16 << 10,
+		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+	}
+	return s
+}
+
+// Handler serves requests without a listener, for tests.
+func (s *Server) Handler() http.Handler { return s.handler }
+
+// Listen binds the address, so that Addr is known and a taken port is an error before anything else starts.
+func (s *Server) Listen() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ln != nil {
+		return nil
+	}
+	ln, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", s.o.Addr)
+	if err != nil {
+		return fmt.Errorf("listen for the admin server on %q: %w", s.o.Addr, err)
+	}
+	s.ln = newBoundedListener(ln, MaxConnections, s.refused["connections"])
+	return nil
+}
+
+// Addr is the bound address, "" before Listen.
+func (s *Server) Addr() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ln == nil {
+		return ""
+	}
+	return s.ln.Addr().String()
+}
+
+// Run serves until ctx is done, then lets open requests end for DrainTime. It binds first when Listen was not called.
+func (s *Server) Run(ctx context.Context) error {
+	if err := s.Listen(); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	ln := s.ln
+	s.mu.Unlock()
+
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	wg.Go(func() { s.sample(ctx) })
+	wg.Go(func() {
+		<-ctx.Done()
+		drain, stop := context.WithTimeout(context.WithoutCancel(ctx), DrainTime)
+		defer stop()
+		if s.http.Shutdown(drain) != nil {
+			_ = s.http.Close() // the drain time is over: nothing better can be done for those requests
+		}
+	})
+	err := s.http.Serve(ln)
+	cancel()
+	wg.Wait()
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return fmt.Errorf("serve admin requests on %q: %w", ln.Addr(), err)
+}
+
+// boundedListener closes connections beyond its bound at once: blocking in Accept instead would let idle connections
+// keep the liveness probe out. Safe for concurrent use.
+type boundedListener struct {
+	net.Listener
+	slots   chan struct{}
+	refused *observe.Counter
+}
+
+func newBoundedListener(ln net.Listener, n int, refused *observe.Counter) *boundedListener {
+	return &boundedListener{Listener: ln, slots: make(chan struct{}, n), refused: refused}
+}
+
+// Accept implements net.Listener.
+func (l *boundedListener) Accept() (net.Conn, error) {
+	for {
+		c, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		select {
+		case l.slots <- struct{}{}:
+			return &boundedConn{Conn: c, release: sync.OnceFunc(func() { <-l.slots })}, nil
+		default:
+			l.refused.Inc()
+			_ = c.Close() // refused: its error has no reader
+		}
+	}
+}
+
+// boundedConn gives its slot back when closed. Safe for concurrent use.
+type boundedConn struct {
+	net.Conn
+	release func()
+}
+
+// Close implements net.Conn.
+func (c *boundedConn) Close() error {
+	defer c.release()
+	return c.Conn.Close()
+}

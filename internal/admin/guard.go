@@ -1,0 +1,100 @@
+package admin
+
+import (
+	"net"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// guard is what every request passes: method, Host, the bound on requests at once, and the headers of every answer.
+func (s *Server) guard(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("Cache-Control", "no-store")
+		h.Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self'; "+
+			"base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
+		h.Set("Cross-Origin-Opener-Policy", "same-origin")
+		h.Set("Cross-Origin-Resource-Policy", "same-origin")
+		h.Set("Referrer-Policy", "no-referrer")
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("X-Frame-Options", "DENY")
+
+		rec := &recorder{ResponseWriter: w, code: http.StatusOK}
+		defer func() {
+			if c := s.handled[string('0'+byte(rec.code/100))+"xx"]; c != nil {
+				c.Inc()
+			}
+		}()
+		if !s.hostAllowed(r) {
+			s.refused["host"].Inc()
+			problem(rec, r, http.StatusMisdirectedRequest, "this address answers to localhost and loopback addresses only: open it as http://localhost:PORT/")
+			return
+		}
+		if r.Method != http.MethodGet && r.Method != http.MethodHead {
+			s.refused["method"].Inc()
+			h.Set("Allow", "GET, HEAD")
+			problem(rec, r, http.StatusMethodNotAllowed, "the admin address is read-only: use GET")
+			return
+		}
+		if r.URL.Path != "/livez" {
+			select {
+			case s.requests <- struct{}{}:
+				defer func() { <-s.requests }()
+			default:
+				s.refused["busy"].Inc()
+				h.Set("Retry-After", "1")
+				problem(rec, r, http.StatusServiceUnavailable, "too many admin requests at once: try again in a second")
+				return
+			}
+		}
+		next.ServeHTTP(rec, r)
+	})
+}
+
+// hostAllowed refuses a Host header that a rebinding name would bring. On a loopback address: loopback literals,
+// localhost and what Options.Hosts names. Elsewhere: everything, unless Options.Hosts says what.
+func (s *Server) hostAllowed(r *http.Request) bool {
+	host := r.Host
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	host = strings.ToLower(strings.TrimSuffix(strings.Trim(host, "[]"), "."))
+	if slices.ContainsFunc(s.o.Hosts, func(allowed string) bool { return strings.EqualFold(allowed, host) }) {
+		return true
+	}
+	loopback := host == "localhost" || strings.HasSuffix(host, ".localhost")
+	ip, err := netip.ParseAddr(host)
+	if err == nil && ip.Unmap().IsLoopback() {
+		loopback = true
+	}
+	if loopback {
+		return true
+	}
+	if local, ok := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr); ok && !local.IP.IsLoopback() {
+		return len(s.o.Hosts) == 0 || err == nil // an address is not a name: nobody can rebind it
+	}
+	return false
+}
+
+// recorder remembers the status code. Owned by the goroutine of its request.
+type recorder struct {
+	http.ResponseWriter
+	code  int
+	wrote bool
+}
+
+// WriteHeader implements http.ResponseWriter.
+func (r *recorder) WriteHeader(code int) {
+	if !r.wrote {
+		r.code, r.wrote = code, true
+	}
+	r.ResponseWriter.WriteHeader(code)
+}
+
+// Write implements http.ResponseWriter.
+func (r *recorder) Write(p []byte) (int, error) {
+	r.wrote = true
+	return r.ResponseWriter.Write(p)
+}
