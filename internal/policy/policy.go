@@ -67,6 +67,9 @@ type Context struct {
 	// so a changed event is valid until the next Apply with the same Context; whoever needs it longer calls Keep.
 	Scratch []byte
 
+	caps   [][]byte // captures of a pattern, while a policy looks at them
+	values []byte   // values of the session as bytes, while a template is filled
+
 	at     int    // index of the policy that runs
 	passed uint64 // events that passed all of chain and are not yet counted
 	chain  *Chain // whom passed is for
@@ -111,9 +114,9 @@ func (s *State) Set(name string, v any) {
 // Policy looks at an event and says a verdict. Immutable after New; safe for concurrent use: it keeps what changes in
 // ctx.Session.
 //
-// Apply is synchronous, never blocks and does not allocate. It may change the event: it then sets fields to bytes it
-// appended to ctx.Scratch (never writing into the bytes that are there) and calls ev.Changed. It must not keep ev. A
-// policy that cannot decide says Reject with event.Internal; one that panics is taken to have said so.
+// Apply is synchronous, never blocks and does not allocate. It may change the event, as its last act: it then sets fields
+// to bytes it appended to ctx.Scratch (never writing into the bytes that are there) and calls ev.Changed. It must not
+// keep ev. A policy that cannot decide says Reject with event.Internal; one that panics is taken to have said so.
 type Policy interface {
 	Name() string // its word in metrics, logs and Verdict.By
 	Apply(ctx *Context, ev *event.Event) Verdict
@@ -145,3 +148,26 @@ type Tolerant interface {
 	Policy
 	PassOnError() bool // true: where it fails the event goes on as if it had passed
 }
+
+// specError is what is wrong in one field of a specification. FieldPath tells the configuration where to point.
+// Immutable.
+type specError struct {
+	path string
+	err  error
+}
+
+func (e *specError) Error() string { return e.path + ": " + e.err.Error() }
+
+// Unwrap returns the cause.
+func (e *specError) Unwrap() error { return e.err }
+
+// FieldPath is the place below the specification.
+func (e *specError) FieldPath() string { return e.path }
+
+func badField(path, format string, args ...any) error {
+	return &specError{path: path, err: fmt.Errorf(format, args...)}
+}
+
+// fromClient says whether an event or subscription comes from a client: rules about clients are not asked about what
+// Windrose says itself, nor about what an operator had it pull from a pool.
+func fromClient(o *event.Origin) bool { return o != nil && o.Pool == "" }

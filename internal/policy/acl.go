@@ -1,0 +1,304 @@
+package policy
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+
+	"github.com/windrose-edc/windrose/internal/event"
+)
+
+// ACLSpec is one rule of the access list.
+type ACLSpec struct {
+	Allow    []string `yaml:"allow" enum:"publish|subscribe" single:"true" doc:"What the rule allows; either this or deny." example:"publish"`
+	Deny     []string `yaml:"deny" enum:"publish|subscribe" single:"true" doc:"What the rule denies; either this or allow."`
+	Topic    string   `yaml:"topic" required:"true" unit:"filter" doc:"Topic filter; {client}, {user} and {attrs.NAME} stand for values of the session." example:"site/{attrs.tenant}/{client}/#"`
+	Client   string   `yaml:"client" doc:"Only clients whose id fits; * stands for any text." example:"pump-*"`
+	User     string   `yaml:"user" doc:"Only users whose name fits; * stands for any text."`
+	Listener []string `yaml:"listener" ref:"listeners" single:"true" doc:"Only on these listeners."`
+}
+
+// Validate says what is wrong with a rule.
+func (s *ACLSpec) Validate() error {
+	_, err := newRule(s)
+	return err
+}
+
+// ACL says who may use which topic: rules in order, the first that fits decides, and as soon as there is a rule, what none
+// fits is denied. It sees topics as clients say them, so it comes before rewrites. What does not come from a client (the
+// server's own events, sources) is not asked about. Immutable after New; safe for concurrent use.
+//
+// A publication fits a rule whose filter matches its topic. A subscription fits an allowing rule whose filter covers the
+// whole of the subscription's filter: no topic the one matches is outside of the other. It fits a denying rule when there
+// is any topic that both match. So a subscription that could receive something an earlier rule denies is refused as a
+// whole, and one that only several rules together would cover is refused too. As in MQTT 5, section 4.7.2, a rule that
+// begins with a wildcard says nothing of topics that begin with $.
+//
+// A {value} stands for exactly one level and is compared as text. One that the session does not have, or that holds /,
+// +, # or NUL, never gives access: an allowing rule does not fit, and a denying rule fits with any level in its place.
+type ACL struct {
+	rules   []rule
+	publish node // the rules that speak of publishing, by topic
+}
+
+// rule is one rule, compiled. Immutable after New.
+type rule struct {
+	allow, publish, subscribe bool
+
+	pattern  event.Pattern
+	values   []sessionValue // what the names of pattern stand for
+	client   glob
+	user     glob
+	listener []string // nil: any
+}
+
+// NewACL compiles rules. Without any, everything is allowed.
+func NewACL(rules []ACLSpec) (*ACL, error) {
+	a := &ACL{rules: make([]rule, len(rules))}
+	for i := range rules {
+		r, err := newRule(&rules[i])
+		if err != nil {
+			return nil, fmt.Errorf("acl[%d]: %w", i, err)
+		}
+		a.rules[i] = r
+		if r.publish {
+			a.publish.add(r.pattern.Filter(), i)
+		}
+	}
+	return a, nil
+}
+
+func newRule(spec *ACLSpec) (r rule, err error) {
+	r = rule{allow: len(spec.Allow) > 0, client: newGlob(spec.Client), user: newGlob(spec.User), listener: spec.Listener}
+	if r.allow == (len(spec.Deny) > 0) {
+		return rule{}, errors.New("want either allow or deny")
+	}
+	key, actions := "allow", spec.Allow
+	if !r.allow {
+		key, actions = "deny", spec.Deny
+	}
+	for _, what := range actions {
+		switch what {
+		case "publish":
+			r.publish = true
+		case "subscribe":
+			r.subscribe = true
+		default:
+			return rule{}, badField(key, "want publish or subscribe, not %q", what)
+		}
+	}
+	if r.pattern, err = event.ParsePattern(spec.Topic); err != nil {
+		return rule{}, &specError{"topic", err}
+	}
+	for _, n := range r.pattern.Names() {
+		v, ok := parseSessionValue(n)
+		if !ok {
+			return rule{}, badField("topic", "{%s} is not {client}, {user} or {attrs.NAME}", n)
+		}
+		r.values = append(r.values, v)
+	}
+	return r, nil
+}
+
+// Name is "acl".
+func (a *ACL) Name() string { return "acl" }
+
+// Apply rejects an event with Unauthorized, unless the first rule that fits allows it.
+func (a *ACL) Apply(ctx *Context, ev *event.Event) Verdict {
+	if len(a.rules) == 0 || !fromClient(ev.From) {
+		return Verdict{}
+	}
+	q := query{acl: a, ctx: ctx, from: ev.From, topic: ev.Topic, best: math.MaxInt}
+	q.root()
+	if q.best < len(a.rules) && a.rules[q.best].allow {
+		return Verdict{}
+	}
+	return Verdict{Kind: Reject, Outcome: event.Unauthorized}
+}
+
+// Subscribe rejects a subscription with Unauthorized, unless the first rule that fits allows it.
+func (a *ACL) Subscribe(ctx *Context, from *event.Origin, filter []byte, _ event.QoS) Verdict {
+	if len(a.rules) == 0 || !fromClient(from) {
+		return Verdict{}
+	}
+	for i := range a.rules {
+		r := &a.rules[i]
+		if !r.subscribe || !r.speaksOf(from) {
+			continue
+		}
+		if r.allow && r.covers(ctx, from, filter) {
+			return Verdict{}
+		}
+		if !r.allow && r.meets(ctx, from, filter) {
+			break
+		}
+	}
+	return Verdict{Kind: Reject, Outcome: event.Unauthorized}
+}
+
+// speaksOf says whether the rule is about this session at all.
+func (r *rule) speaksOf(o *event.Origin) bool {
+	return r.client.match(o.Client) && r.user.match(o.User) && (r.listener == nil || slices.Contains(r.listener, o.Listener))
+}
+
+// matches says whether the values of the session fit a topic that the rule's filter matches.
+func (r *rule) matches(ctx *Context, o *event.Origin, topic []byte) bool {
+	if len(r.values) == 0 {
+		return true
+	}
+	ctx.caps = r.pattern.Captures(topic, ctx.caps[:0])
+	for i, level := range ctx.caps {
+		if v := r.values[i].of(o); !usable(v) {
+			if r.allow {
+				return false
+			}
+		} else if v != string(level) {
+			return false
+		}
+	}
+	return len(ctx.caps) == len(r.values)
+}
+
+// covers says whether every topic that filter matches fits the rule. A level of the filter that is a wildcard never
+// equals a usable value.
+func (r *rule) covers(ctx *Context, o *event.Origin, filter []byte) bool {
+	return event.Covers(r.pattern.Filter(), filter) && r.matches(ctx, o, filter)
+}
+
+// meets says whether any topic that filter matches fits the rule.
+func (r *rule) meets(ctx *Context, o *event.Origin, filter []byte) bool {
+	if !overlaps(r.pattern.Filter(), filter) {
+		return false
+	}
+	// The levels of filter where the rule has values; behind a # there are none, and it matches any.
+	ctx.caps = r.pattern.Captures(filter, ctx.caps[:0])
+	for i, level := range ctx.caps {
+		if string(level) == "#" {
+			break
+		}
+		if v := r.values[i].of(o); usable(v) && string(level) != "+" && v != string(level) {
+			return false
+		}
+	}
+	return true
+}
+
+// overlaps says whether there is a topic that both filters match. Both must be valid.
+func overlaps(a, b []byte) bool {
+	if wild(a) && len(b) > 0 && b[0] == '$' || wild(b) && len(a) > 0 && a[0] == '$' {
+		return false
+	}
+	for {
+		if string(a) == "#" || string(b) == "#" {
+			return true
+		}
+		la, ra, moreA := bytes.Cut(a, slash)
+		lb, rb, moreB := bytes.Cut(b, slash)
+		if !wild(la) && !wild(lb) && !bytes.Equal(la, lb) {
+			return false
+		}
+		switch {
+		case !moreA && !moreB:
+			return true
+		case !moreA:
+			return string(rb) == "#"
+		case !moreB:
+			return string(ra) == "#"
+		}
+		a, b = ra, rb
+	}
+}
+
+var slash = []byte("/")
+
+// wild says whether a filter begins with a wildcard; those stand alone in their level.
+func wild(filter []byte) bool { return len(filter) > 0 && (filter[0] == '+' || filter[0] == '#') }
+
+// node is one level of the rules' filters: a tree that finds the rules of a topic without looking at all of them.
+// Immutable after New.
+type node struct {
+	lits   map[string]*node
+	plus   *node
+	ends   []int // rules whose filter ends here, ascending
+	hashes []int // rules whose filter goes on with # only, ascending
+}
+
+func (n *node) add(filter []byte, rule int) {
+	for more := true; more; {
+		if string(filter) == "#" {
+			n.hashes = append(n.hashes, rule)
+			return
+		}
+		var level []byte
+		level, filter, more = bytes.Cut(filter, slash)
+		next := n.plus
+		if string(level) != "+" {
+			next = n.lits[string(level)]
+		}
+		if next == nil {
+			next = &node{}
+			if string(level) == "+" {
+				n.plus = next
+			} else {
+				if n.lits == nil {
+					n.lits = make(map[string]*node)
+				}
+				n.lits[string(level)] = next
+			}
+		}
+		n = next
+	}
+	n.ends = append(n.ends, rule)
+}
+
+// query looks for the first rule that fits a publication. Owned by the call of Apply.
+type query struct {
+	acl   *ACL
+	ctx   *Context
+	from  *event.Origin
+	topic []byte
+	best  int // the first rule found so far
+}
+
+func (q *query) root() {
+	n := &q.acl.publish
+	if len(q.topic) == 0 || q.topic[0] != '$' {
+		q.search(n, q.topic, true)
+		return
+	}
+	level, rest, more := bytes.Cut(q.topic, slash)
+	if next := n.lits[string(level)]; next != nil {
+		q.search(next, rest, more)
+	}
+}
+
+// search goes down the tree; it visits each node of it at most once, however many levels the topic has.
+func (q *query) search(n *node, rest []byte, more bool) {
+	q.try(n.hashes)
+	if !more {
+		q.try(n.ends)
+		return
+	}
+	level, rest, more := bytes.Cut(rest, slash)
+	if next := n.lits[string(level)]; next != nil {
+		q.search(next, rest, more)
+	}
+	if n.plus != nil {
+		q.search(n.plus, rest, more)
+	}
+}
+
+// try looks at rules whose filter matches the topic, up to the first that fits.
+func (q *query) try(rules []int) {
+	for _, i := range rules {
+		if i >= q.best {
+			return
+		}
+		if r := &q.acl.rules[i]; r.speaksOf(q.from) && r.matches(q.ctx, q.from, q.topic) {
+			q.best = i
+			return
+		}
+	}
+}

@@ -1,0 +1,113 @@
+package policy
+
+import (
+	"slices"
+
+	"github.com/windrose-edc/windrose/internal/event"
+)
+
+// RewriteSpec gives events another topic.
+type RewriteSpec struct {
+	Name    string `yaml:"name" doc:"Name in metrics; empty: the policy is just called rewrite."`
+	Topic   string `yaml:"topic" required:"true" unit:"filter" doc:"Which events, with captures." example:"old/{id}/x"`
+	To      string `yaml:"to" required:"true" doc:"The new topic, made of text, captures, {client}, {user} and {attrs.NAME}." example:"new/{id}/x"`
+	OnError string `yaml:"on_error" default:"reject" enum:"reject|pass" doc:"What becomes of an event that the policy fails on (not: one whose new topic would be wrong)."`
+}
+
+// Validate says what is wrong with a specification.
+func (s *RewriteSpec) Validate() error {
+	_, err := NewRewrite(*s)
+	return err
+}
+
+// Rewrite gives the events that match a pattern another topic. Subscriptions are not rewritten. Immutable after New; safe
+// for concurrent use.
+type Rewrite struct {
+	name     string
+	pattern  event.Pattern
+	to       event.Template
+	session  []sessionName // the names in to that are not captures
+	tolerant bool
+}
+
+// sessionName is a name in a template and what it stands for. Immutable after New.
+type sessionName struct {
+	name  string
+	value sessionValue
+}
+
+// NewRewrite returns the policy of a specification.
+func NewRewrite(spec RewriteSpec) (*Rewrite, error) {
+	r := &Rewrite{name: "rewrite", tolerant: spec.OnError == "pass"}
+	if spec.Name != "" {
+		r.name = "rewrite:" + spec.Name
+	}
+	if spec.OnError != "" && spec.OnError != "pass" && spec.OnError != "reject" {
+		return nil, badField("on_error", "want reject or pass, not %q", spec.OnError)
+	}
+	var err error
+	if r.pattern, err = event.ParsePattern(spec.Topic); err != nil {
+		return nil, &specError{"topic", err}
+	}
+	for _, n := range r.pattern.Names() {
+		if _, ok := parseSessionValue(n); ok {
+			return nil, badField("topic", "{%s} is a value of the session and cannot name a capture", n)
+		}
+	}
+	if r.to, err = event.ParseTemplate(spec.To); err != nil {
+		return nil, &specError{"to", err}
+	}
+	for _, n := range r.to.Names() {
+		if slices.Contains(r.pattern.Names(), n) {
+			continue
+		}
+		v, ok := parseSessionValue(n)
+		if !ok {
+			return nil, badField("to", "{%s} is neither captured by topic nor {client}, {user} or {attrs.NAME}", n)
+		}
+		r.session = append(r.session, sessionName{n, v})
+	}
+	return r, nil
+}
+
+// Name is "rewrite", or "rewrite:" and the name of the specification.
+func (r *Rewrite) Name() string { return r.name }
+
+// PassOnError is `on_error: pass`.
+func (r *Rewrite) PassOnError() bool { return r.tolerant }
+
+// Apply writes the new topic into ctx.Scratch and makes it the event's. Where that would not be a topic name, because a
+// value is empty, not one level, or makes it too long, the event is rejected with BadTopic.
+func (r *Rewrite) Apply(ctx *Context, ev *event.Event) Verdict {
+	if ev.From == nil || !event.Match(r.pattern.Filter(), ev.Topic) {
+		return Verdict{}
+	}
+	ctx.caps = r.pattern.Captures(ev.Topic, ctx.caps[:0])
+	ctx.values = ctx.values[:0]
+	start := len(ctx.Scratch)
+	b, ok := r.to.AppendTo(ctx.Scratch, func(name string) []byte { return r.lookup(ctx, ev.From, name) })
+	ctx.Scratch = b
+	if !ok {
+		return Verdict{Kind: Reject, Outcome: event.BadTopic}
+	}
+	ev.Topic = b[start:len(b):len(b)]
+	ev.Changed()
+	return Verdict{}
+}
+
+// lookup returns the value of a name in the template, nil where there is none.
+func (r *Rewrite) lookup(ctx *Context, from *event.Origin, name string) []byte {
+	for i, n := range r.pattern.Names() {
+		if n == name && i < len(ctx.caps) {
+			return ctx.caps[i]
+		}
+	}
+	for _, s := range r.session {
+		if s.name == name {
+			at := len(ctx.values)
+			ctx.values = append(ctx.values, s.value.of(from)...)
+			return ctx.values[at:]
+		}
+	}
+	return nil
+}
