@@ -76,9 +76,6 @@ func (s *Server) status() *Status {
 	if !st.Info.Started.IsZero() {
 		st.Uptime = now.Sub(st.Info.Started).Round(time.Millisecond).Seconds()
 	}
-	if len(st.Info.Try) == 0 {
-		st.Info.Try = defaultTry(st.Listeners, s.Addr())
-	}
 	return st
 }
 

@@ -34,6 +34,7 @@ func (f *fakeNode) Info() Info {
 	return Info{
 		Name: "edge-berlin-1", Mode: "dev", Authority: "defaults", ConfigHash: "9f3c1a07", Started: time.Now().Add(-3*time.Hour - 12*time.Minute), Loops: 2,
 		Durability: "memory", Notes: []string{"Anonymous clients are admitted on loopback.", "Persistent sessions live in memory: an acknowledgement means received."},
+		Try: []string{"windrose sub -v -t 'site/#'", "windrose pub -q 1 -t site/a -m hello"},
 	}
 }
 

@@ -29,7 +29,7 @@ type Info struct {
 	Loops      int       `json:"loops"`
 	Durability string    `json:"durability"`      // "memory" until there is a journal
 	Notes      []string  `json:"notes,omitempty"` // what an operator must know: "anonymous clients are admitted"
-	Try        []string  `json:"try,omitempty"`   // commands to try; defaults are made when empty
+	Try        []string  `json:"try,omitempty"`   // commands to try here
 }
 
 // Listener is one address where a protocol is spoken.

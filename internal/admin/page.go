@@ -155,30 +155,6 @@ func sparkline(points []Point) spark {
 	return sp
 }
 
-// defaultTry makes three commands from what listens.
-func defaultTry(listeners []Listener, admin string) []string {
-	var try []string
-	for _, l := range listeners {
-		if l.Protocol != "mqtt" || l.State != "listening" {
-			continue
-		}
-		url := ""
-		if l.TLS || l.Address != "127.0.0.1:1883" {
-			scheme := "mqtt://"
-			if l.TLS {
-				scheme = "mqtts://"
-			}
-			url = " --url " + scheme + l.Address
-		}
-		try = append(try, "windrose sub -v -t 'site/#'"+url, "windrose pub -q 1 -t site/a -m hello"+url)
-		break
-	}
-	if admin != "" {
-		try = append(try, "curl 'http://"+admin+"/readyz?verbose'")
-	}
-	return try
-}
-
 // tone is the colour class of a state word.
 func tone(state string) string {
 	switch state {

@@ -24,10 +24,10 @@ func Units() []string {
 	return []string{
 		"acks", "attempts", "bytes", "calls", "checks", "clients", "connections", "credits", "cycles", "datagrams",
 		"entries", "errors", "events", "fds", "filters", "frames", "goroutines", "handshakes", "info", "legs",
-		"letters", "lines", "members", "messages", "objects", "outcomes", "packets", "peers", "ratio", "receipts",
-		"records", "reloads", "requests", "routes", "seconds", "series", "sessions", "state", "streams",
-		"subscriptions", "switches", "threads", "tickets", "timers", "times", "topics", "turns", "users", "values",
-		"wakes", "wills",
+		"letters", "lines", "mails", "members", "messages", "objects", "outcomes", "packets", "peers", "ratio",
+		"receipts", "records", "reloads", "requests", "routes", "seconds", "series", "sessions", "state", "streams",
+		"subscriptions", "switches", "takeovers", "threads", "tickets", "timers", "times", "topics", "turns",
+		"users", "values", "wakes", "wills",
 	}
 }
 

@@ -208,7 +208,8 @@ func (r *Registry) UnregisterLabel(key, value string) int {
 	return n
 }
 
-// series finds or makes a series; r.mu is held.
+// series finds or makes a series; r.mu is held. It panics on a contradiction: names are constants of the program, and
+// the first test that builds the component shows it.
 func (r *Registry) series(kind Kind, name, help string, buckets []float64, pairs []string) *series {
 	labels := makeLabels(pairs)
 	text, keys := labelText(labels), labelKeys(labels)
@@ -253,6 +254,7 @@ func labelKeys(labels []Label) string {
 	return strings.Join(keys, ",")
 }
 
+// mustCheck panics on a wrong name: it is a constant of the program, not something that a run could bring.
 func mustCheck(kind Kind, name string, labels []string) {
 	if err := CheckName(kind, name); err != nil {
 		panic(err.Error())
