@@ -26,6 +26,7 @@ var metricCalls = map[string]struct {
 // checkMetrics: the names and label keys that the product registers are well formed. observe refuses the others when
 // they are registered; here they are found without running the line. It also returns how many it saw.
 func checkMetrics(t *tree) (out []finding, seen int) {
+	helped, places := map[string]bool{}, map[string][]finding{} // one registration of a name says what it is
 	t.product(func(s *source) {
 		ast.Inspect(s.file, func(n ast.Node) bool {
 			c, ok := n.(*ast.CallExpr)
@@ -48,8 +49,10 @@ func checkMetrics(t *tree) (out []finding, seen int) {
 			if err := observe.CheckName(m.kind, name); err != nil {
 				out = append(out, s.at(c.Pos(), "%v", err))
 			}
-			if help, ok := text(c.Args[1]); ok && help == "" {
-				out = append(out, s.at(c.Pos(), "metric %s has no help", name))
+			if help, ok := text(c.Args[1]); !ok || help != "" {
+				helped[name] = true
+			} else if places[name] == nil {
+				places[name] = append(places[name], s.at(c.Pos(), "metric %s has no help", name))
 			}
 			for i := m.labels; i < len(c.Args) && c.Ellipsis == token.NoPos; i += 2 {
 				if key, ok := text(c.Args[i]); ok && !slices.Contains(observe.LabelKeys(), key) {
@@ -59,6 +62,11 @@ func checkMetrics(t *tree) (out []finding, seen int) {
 			return true
 		})
 	})
+	for name, f := range places {
+		if !helped[name] {
+			out = append(out, f...)
+		}
+	}
 	return out, seen
 }
 
