@@ -3,8 +3,8 @@ package loop
 import (
 	"crypto/x509"
 	"errors"
-	"io"
 	"net/netip"
+	"syscall"
 	"time"
 )
 
@@ -52,10 +52,10 @@ const (
 	fRefeed                    // kept input is to be presented without new input
 	fWantW                     // the socket took less than there was: waiting until it is writable
 	fHigh                      // was over HighWater
-	fMore                      // TLS may hold input that the socket does not know of
 	fHandler                   // h is set and Closed was not called
 	fMuted                     // reading is off at the poller
 	fOver                      // over MaxOut: will be closed
+	fMoving                    // on the way to another loop
 )
 
 // Conn is one accepted connection. Owned by its loop: only the methods that say so may be called elsewhere. All methods
@@ -86,7 +86,7 @@ type extra struct {
 	maxPartial int
 }
 
-// Loop is where the connection lives. Any goroutine.
+// Loop is where the connection lives: for its life, unless it is moved. On the loop only, when connections are moved.
 func (c *Conn) Loop() *Loop { return c.loop }
 
 // RemoteAddr is the peer's address, or the one a PROXY header announced. Any goroutine once the handler exists.
@@ -255,9 +255,7 @@ func (c *Conn) CloseAfterFlush(err error, limit time.Duration) {
 	x.err = err
 	c.state = stFlush
 	c.loop.Arm(&x.timer, c.loop.now+int64(limit))
-	if c.flags&fPaused != 0 {
-		c.flags &^= fPaused
-	}
+	c.flags &^= fPaused | fMoving
 	c.watch()
 	c.markDirty()
 }
@@ -298,7 +296,7 @@ func (c *Conn) gone() {
 	if c.x != nil {
 		c.loop.Disarm(&c.x.timer)
 	}
-	if c.tls != nil && c.tls.abort() {
+	if c.tls != nil && c.tls.abortHandshake() {
 		return // the handshake's goroutine uses the socket; it comes back through handshakeDone
 	}
 	c.release()
@@ -316,7 +314,7 @@ func (c *Conn) readable() {
 	case stProxy:
 		c.readProxy()
 	case stTLS:
-		c.tls.ready(c)
+		c.tls.ready()
 	case stOpen:
 		c.read()
 	case stFlush, stLinger:
@@ -326,21 +324,19 @@ func (c *Conn) readable() {
 }
 
 func (c *Conn) read() {
-	if c.flags&fPaused != 0 {
+	if c.flags&(fPaused|fMoving) != 0 {
 		c.mute()
 		return
 	}
-	var n int
-	var err error
 	if c.tls != nil {
-		n, err = c.readTLS()
-	} else if n, err = c.sock.read(c.loop.buf); err == nil {
+		c.readTLS()
+		return
+	}
+	n, err := c.sock.read(c.loop.buf)
+	if err == nil {
 		c.loop.n.bytesIn += int64(n)
-	}
-	if n > 0 {
 		c.present(c.loop.buf[:n])
-	}
-	if err != nil && err != errAgain && c.state == stOpen {
+	} else if err != errAgain {
 		c.ended(err)
 	}
 }
@@ -348,14 +344,14 @@ func (c *Conn) read() {
 // present hands b, behind what was kept, to the handler.
 func (c *Conn) present(b []byte) {
 	kept := len(c.in) > 0
-	if kept {
+	if kept || c.flags&(fPaused|fMoving) != 0 {
 		if len(b) > 0 {
 			c.keep(b)
 		}
 		b = c.in[c.inOff:]
 	}
 	c.flags &^= fRefeed
-	if len(b) == 0 {
+	if len(b) == 0 || c.flags&(fPaused|fMoving) != 0 {
 		return
 	}
 	debugEnter(c.loop, "data")
@@ -377,7 +373,7 @@ func (c *Conn) present(b []byte) {
 		c.CloseAfterFlush(err, flushLimit)
 		return
 	}
-	if len(c.in)-int(c.inOff) > c.maxPartial() && c.flags&fPaused == 0 {
+	if len(c.in)-int(c.inOff) > c.maxPartial() && c.flags&(fPaused|fMoving) == 0 {
 		c.loop.n.inputFull++
 		c.CloseAfterFlush(ErrInputFull, flushLimit)
 	}
@@ -406,8 +402,9 @@ func (c *Conn) dropInput() {
 
 // ended is called when the peer closed or the socket failed.
 func (c *Conn) ended(err error) {
-	if errors.Is(err, io.EOF) {
-		c.flush() // answers to what came together with the end
+	var broken syscall.Errno
+	if !errors.As(err, &broken) {
+		c.flush() // answers to what came together with the end, or an alert
 	}
 	if c.state == stOpen {
 		c.Close(err)
@@ -515,5 +512,6 @@ func (c *Conn) linger() {
 	c.loop.finish(c)
 	c.state = stLinger
 	c.sock.shutdownWrite()
+	c.watch()
 	c.loop.Arm(&c.x.timer, c.loop.now+int64(lingerLimit))
 }

@@ -31,7 +31,7 @@ type Group struct {
 	next  atomic.Uint32
 	gate  *gate
 
-	panicLog rate
+	panicLog, tlsLog rate
 
 	mu        sync.Mutex // guards what follows
 	listeners []*Listener
@@ -49,7 +49,8 @@ type Loop struct {
 	busy      int64 // when something last happened
 	wheel     wheel
 	turnFuncs []func()
-	buf       []byte
+	buf       []byte // what a read fills
+	plain     []byte // what it is decrypted to, from the first TLS connection on
 	pool      buffers
 	conns     []*Conn // by slot
 	free      []int32 // slots
@@ -71,6 +72,7 @@ type Loop struct {
 	passed []passed
 	stop   bool
 	over   bool // run has returned
+	coming int  // connections that move here
 
 	runPosts  []func() // owned by the loop
 	runPassed []passed
@@ -230,10 +232,10 @@ func (l *Loop) run() {
 	l.buf = make([]byte, l.g.opt.ReadBuffer)
 	l.now = clock()
 	l.busy = l.now
-	for !l.stopping || l.live > 0 {
+	for !l.stopping || l.live > 0 || !l.end() {
 		l.turn()
 	}
-	l.abandon()
+	l.pool.trim(0)
 }
 
 // turn waits until there is something to do and does it.
@@ -297,10 +299,6 @@ func (l *Loop) again1(c *Conn) {
 	if c.state == stOpen && c.flags&(fRefeed|fPaused) == fRefeed {
 		c.present(nil)
 	}
-	if c.flags&fMore != 0 && c.state != stClosed {
-		c.flags &^= fMore
-		c.readable()
-	}
 }
 
 // runPosted runs what other goroutines posted and adopts what the acceptor passed.
@@ -331,6 +329,9 @@ func (l *Loop) runPosted() {
 // adopt makes a connection of an accepted socket.
 func (l *Loop) adopt(p passed) {
 	c := &Conn{loop: l, ln: p.ln, remote: p.remote}
+	if p.ln.opt.TLS != nil && !p.ln.opt.Proxy {
+		c.state = stTLS
+	}
 	c.sock.init(c, p.sock)
 	if err := l.enroll(c); err != nil {
 		c.Close(err)
@@ -359,15 +360,20 @@ func (l *Loop) enroll(c *Conn) error {
 	return nil
 }
 
-// begin puts a connection into its first state, and again after the PROXY header.
 func (l *Loop) begin(c *Conn) {
 	defer l.guard(c)
-	switch {
-	case c.ln.opt.Proxy && c.state == stProxy && (c.x == nil || !c.x.timer.Armed()):
-		l.Arm(&c.extra().timer, l.now+int64(l.g.opt.ProxyTimeout))
-	case c.ln.opt.TLS != nil:
+	if c.ln.opt.Proxy {
+		c.startProxy()
+	} else {
+		c.proceed()
+	}
+}
+
+// proceed goes on after the PROXY header.
+func (c *Conn) proceed() {
+	if c.ln.opt.TLS != nil {
 		c.startTLS()
-	default:
+	} else {
 		c.open()
 	}
 }
@@ -473,7 +479,7 @@ func (l *Loop) event(c *Conn, ev event) {
 	defer l.guard(c)
 	if ev&evWrite != 0 {
 		if c.state == stTLS {
-			c.tls.ready(c)
+			c.tls.ready()
 		} else {
 			c.flush()
 		}
@@ -502,13 +508,18 @@ func (l *Loop) guard(c *Conn) {
 	c.Close(ErrPanic)
 }
 
-// abandon drops what arrived after the last turn.
-func (l *Loop) abandon() {
+// end closes the loop's door: what is passed or moved to it from now on is refused. false: a connection is coming.
+func (l *Loop) end() bool {
 	l.mu.Lock()
+	if l.coming > 0 {
+		l.mu.Unlock()
+		return false
+	}
 	batch := l.passed
 	l.passed, l.posts, l.over = nil, nil, true
 	l.mu.Unlock()
 	l.refuse(batch)
+	return true
 }
 
 // refuse closes accepted connections that did not become a Conn.

@@ -154,16 +154,14 @@ func fromEpoll(e uint32) event {
 
 // add registers a new connection.
 func (p *poller) add(c *Conn, slot int32, gen uint32) error {
-	c.sock.slot, c.sock.gen = slot, gen
-	ev := unix.EpollEvent{Events: c.interest(), Fd: slot, Pad: int32(gen)}
+	c.sock.slot, c.sock.gen, c.sock.asked = slot, gen, c.interest()
+	ev := unix.EpollEvent{Events: c.sock.asked, Fd: slot, Pad: int32(gen)}
 	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(p.ep, unix.EPOLL_CTL_ADD, int(c.sock.fd), &ev))
 }
 
 // remove forgets a connection that goes to another loop.
 func (p *poller) remove(c *Conn) {
 	_ = unix.EpollCtl(p.ep, unix.EPOLL_CTL_DEL, int(c.sock.fd), nil)
-	c.flags &^= fMuted
-	c.sock.asked = c.interest()
 }
 
 // interest is what the connection wants to be told.
@@ -175,12 +173,15 @@ func (c *Conn) interest() uint32 {
 	if c.flags&fWantW != 0 {
 		ev |= unix.EPOLLOUT
 	}
+	if c.state == stTLS { // until its goroutine has read, a level-triggered socket would make the loop spin
+		ev |= unix.EPOLLET
+	}
 	return ev
 }
 
 // watch tells the kernel what the connection wants to be told now.
 func (c *Conn) watch() {
-	if c.flags&fPaused == 0 {
+	if c.flags&(fPaused|fMoving) == 0 {
 		c.flags &^= fMuted
 	}
 	ev := c.interest()

@@ -26,9 +26,8 @@ type sock struct {
 	asked uint32 // the events asked for last
 }
 
-func (s *sock) init(c *Conn, r rawSock) {
+func (s *sock) init(_ *Conn, r rawSock) {
 	s.fd = r.fd
-	s.asked = c.interest()
 }
 
 // read reads what there is: errAgain, io.EOF and the errors of the system are told apart from n > 0.
