@@ -18,7 +18,7 @@ import (
 
 func newTestServer(n Node) *Server {
 	r := observe.NewRegistry()
-	observe.RegisterRuntime(r, "v0")
+	observe.Runtime(r, "v0")
 	return New(Options{Addr: "127.0.0.1:0", Node: n, Registry: r, Version: "v0.0.0-test"})
 }
 

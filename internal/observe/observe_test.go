@@ -224,7 +224,7 @@ func TestSeriesAreBounded(t *testing.T) {
 
 func TestConcurrentUse(t *testing.T) {
 	r := NewRegistry()
-	RegisterRuntime(r, "test")
+	Runtime(r, "test")
 	var wg sync.WaitGroup
 	for range 4 {
 		wg.Go(func() {
@@ -247,7 +247,7 @@ func TestConcurrentUse(t *testing.T) {
 
 func TestRuntimeMetrics(t *testing.T) {
 	r := NewRegistry()
-	RegisterRuntime(r, "v1.2.3")
+	Runtime(r, "v1.2.3")
 	got := map[string]float64{}
 	for _, s := range r.Snapshot() {
 		got[s.Name+s.Label("kind")] = s.Value

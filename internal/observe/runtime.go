@@ -116,8 +116,8 @@ func (s *runtimeStats) quantile(i int, q float64) float64 {
 	return 0
 }
 
-// RegisterRuntime adds the metrics of the Go runtime, the process and the build to r. Call it once per registry.
-func RegisterRuntime(r *Registry, version string) {
+// Runtime adds the metrics of the Go runtime, the process and the build to r. Call it once per registry.
+func Runtime(r *Registry, version string) {
 	s := newRuntimeStats()
 	gauge := func(name, help string, i int) {
 		r.GaugeFunc(name, help, s.read(func(s *runtimeStats) float64 { return s.number(i) }))
