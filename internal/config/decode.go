@@ -10,7 +10,7 @@ import (
 
 // decode sets dst from n by the rules r. It returns the canonical form, nil where something was reported.
 func (l *loader) decode(dst reflect.Value, n *node, path string, r *rules) *tree {
-	if n.kind == kindBad {
+	if n.kind == kindBad || l.full() {
 		return nil
 	}
 	if dst.Kind() == reflect.Pointer {
@@ -127,6 +127,10 @@ func (l *loader) checkKeys(n *node, path string, p *plan, also []string) {
 		if p.find(k.text) != nil || slices.Contains(also, k.text) {
 			continue
 		}
+		if l.full() {
+			l.more++
+			return
+		}
 		if known == nil {
 			known = append(p.names(), also...)
 		}
@@ -135,10 +139,6 @@ func (l *loader) checkKeys(n *node, path string, p *plan, also []string) {
 }
 
 func (l *loader) failUnknown(k *node, path string, known []string) {
-	if l.full() {
-		l.more++
-		return
-	}
 	fix := suggest(k.text, known)
 	if len(known) == 0 {
 		fix = "remove it: there are no keys here"

@@ -11,7 +11,7 @@
 //	required:"true"   must be written and not be empty
 //	enum:"a|b|c"      the allowed words, of the field or of each element
 //	min:"1" max:"9"   numbers, durations, sizes, rates, ranges: bounds of the value, read by the field's own rules;
-//	                  text: length in bytes; lists and maps: number of entries
+//	                  text: length in characters; lists and maps: number of entries
 //	unit:"size"       see below
 //	ref:"pools"       text, list of text or keys of a map that must name an entry of that collection; "a|b" allows either;
 //	                  with enum its words are allowed too

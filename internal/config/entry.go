@@ -122,6 +122,9 @@ func (l *loader) single(s *Section) {
 
 // entry decodes one entry and keeps it, whatever is wrong with it.
 func (l *loader) entry(s *Section, e *Entry, path string) {
+	if l.full() {
+		return
+	}
 	l.entries[s.Name] = append(l.entries[s.Name], e)
 	if e.node.kind == kindBad {
 		return

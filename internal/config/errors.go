@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// maxErrors bounds what one Load reports; the rest is only counted.
+// maxErrors bounds what one Load reports; then reading ends.
 const maxErrors = 100
 
 // Pos is a place in a file. Line and Col count from 1; 0 means unknown.
@@ -57,7 +57,7 @@ func (e *Error) Error() string {
 	return b.String()
 }
 
-// Errors is everything that is wrong in a configuration, sorted by place; at most 100 and a line that counts the rest.
+// Errors is everything that is wrong in a configuration, sorted by place; at most 100, and a last line when there are more.
 type Errors []*Error
 
 // Error is one line per error.
@@ -96,7 +96,12 @@ type FieldError struct {
 	Fix  string
 }
 
-func (e *FieldError) Error() string { return e.Path + ": " + e.Err.Error() }
+func (e *FieldError) Error() string {
+	if e.Path == "" {
+		return e.Err.Error()
+	}
+	return e.Path + ": " + e.Err.Error()
+}
 
 // Unwrap returns the cause.
 func (e *FieldError) Unwrap() error { return e.Err }

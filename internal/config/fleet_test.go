@@ -88,7 +88,7 @@ type deviceSpec struct {
 
 type aclSpec struct {
 	Allow []string `yaml:"allow" single:"true" enum:"publish|subscribe" doc:"What is allowed."`
-	Deny  []string `yaml:"deny" single:"true" enum:"publish|subscribe" doc:"What is denied."`
+	Deny  []string `yaml:"deny" example:"-" single:"true" enum:"publish|subscribe" doc:"What is denied."`
 	Topic string   `yaml:"topic" unit:"filter" required:"true" doc:"Where." example:"site/{client}/#"`
 	When  string   `yaml:"when" unit:"expr" doc:"Only for these events."`
 }

@@ -13,7 +13,7 @@ type loader struct {
 	env    func(string) (string, bool)
 
 	errs Errors
-	more int // errors beyond maxErrors
+	more int // errors beyond maxErrors that were still counted: reading ends soon after
 
 	plans     map[reflect.Type]*plan
 	parts     map[string][]*node // what the files wrote in each section, in order
@@ -23,7 +23,7 @@ type loader struct {
 	entries   map[string][]*Entry
 	singles   map[string]any
 	current   *Entry // the entry that is being decoded
-	inDefault int    // depth of defaults being read: they are not validated and refer to nothing
+	inDefault int    // depth of defaults being read: they are not validated, and what they name need not exist
 }
 
 // pendingRef is a name that must exist when all files are read. Immutable.
@@ -33,6 +33,7 @@ type pendingRef struct {
 	name string
 	in   []string
 	by   *Entry
+	opt  bool // the field's default: the module knows what it means where nobody declares it
 }
 
 func newLoader(s *Schema, env func(string) (string, bool)) *loader {
@@ -91,6 +92,9 @@ func (l *loader) add(name string, data []byte) {
 		known = append(known, s.Name)
 	}
 	for i, k := range root.keys {
+		if l.full() {
+			break
+		}
 		switch at := slices.IndexFunc(sections, func(s Section) bool { return s.Name == k.text }); {
 		case k.text == "windrose":
 		case at < 0:
@@ -201,15 +205,16 @@ func (l *loader) addRef(n *node, path, name string, r *rules) {
 	if slices.Contains(r.enum, name) || name == "" {
 		return
 	}
-	if l.inDefault > 0 {
-		return
-	}
-	l.refs = append(l.refs, pendingRef{n.pos, path, name, r.ref, l.current})
+	l.refs = append(l.refs, pendingRef{n.pos, path, name, r.ref, l.current, l.inDefault > 0 || r.hasDef && name == r.def})
 }
 
 // checkRefs reports names that do not exist.
 func (l *loader) checkRefs() {
 	for _, r := range l.refs {
+		if l.full() {
+			l.more++
+			break
+		}
 		at := slices.IndexFunc(r.in, func(section string) bool {
 			_, ok := l.names[section][r.name]
 			return ok
@@ -217,10 +222,8 @@ func (l *loader) checkRefs() {
 		if at >= 0 {
 			l.current = r.by
 			l.use(r.in[at], r.name, "")
-			continue
 		}
-		if l.full() {
-			l.more++
+		if at >= 0 || r.opt {
 			continue
 		}
 		var all []string
@@ -244,6 +247,9 @@ func (l *loader) checkRefs() {
 // finish decodes all sections and closes the Load.
 func (l *loader) finish() (*Snapshot, error) {
 	sections := l.schema.sections()
+	if errs := l.schema.check(false); len(errs) > 0 {
+		return nil, errs
+	}
 	for i := range sections {
 		if sections[i].Shape == List {
 			l.nameLists(&sections[i])
@@ -259,7 +265,7 @@ func (l *loader) finish() (*Snapshot, error) {
 	if len(l.errs) > 0 {
 		errs := l.errs.sorted()
 		if l.more > 0 {
-			errs = append(errs, &Error{Msg: strconv.Itoa(l.more) + " more errors are not shown"})
+			errs = append(errs, &Error{Msg: "there are more errors than the " + strconv.Itoa(maxErrors) + " shown"})
 		}
 		return nil, errs
 	}

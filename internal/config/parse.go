@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"sort"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -21,6 +22,7 @@ const (
 	maxSecret = 1 << 20
 	maxDepth  = 64
 	maxFiles  = 1000
+	maxLocate = 1 << 20 // largest file in which the exact line of a syntax error is searched
 )
 
 var errTooLarge = errors.New("larger than its limit")
@@ -90,7 +92,7 @@ func (l *loader) parse(name string, data []byte) *node {
 	}
 	doc, more, err := parseYAML(data)
 	if err != nil {
-		l.failSyntax(name, err)
+		l.failSyntax(name, data, err)
 		return nil
 	}
 	if more != nil {
@@ -129,14 +131,15 @@ func parseYAML(data []byte) (doc, more *yaml.Node, err error) {
 
 var yamlLine = regexp.MustCompile(`^line (\d+): `)
 
-// failSyntax reports an error of the YAML parser, which knows the line at best.
-func (l *loader) failSyntax(name string, err error) {
+// failSyntax reports an error of the YAML parser.
+func (l *loader) failSyntax(name string, data []byte, err error) {
 	msg := strings.TrimPrefix(err.Error(), "yaml: ")
-	pos := Pos{File: name}
+	line := 1
 	if m := yamlLine.FindStringSubmatch(msg); m != nil {
-		pos.Line, _ = strconv.Atoi(m[1])
+		line = atoi(m[1])
 		msg = msg[len(m[0]):]
 	}
+	pos := locateSyntax(name, data, err, line)
 	fix := ""
 	switch {
 	case strings.Contains(msg, "cannot start any token"):
@@ -155,6 +158,43 @@ func (l *loader) failSyntax(name string, err error) {
 	l.fail(pos, "", "not valid YAML: "+msg, fix)
 }
 
+// locateSyntax finds where the parser first sees an error: its own line is often the one where the surrounding
+// structure begins. That is the last line of the shortest beginning of the file that gives the same error.
+func locateSyntax(name string, data []byte, err error, line int) Pos {
+	var ends []int // of lines
+	for i, b := range data {
+		if b == '\n' {
+			ends = append(ends, i+1)
+		}
+	}
+	if len(data) > 0 && data[len(data)-1] != '\n' {
+		ends = append(ends, len(data))
+	}
+	if len(ends) == 0 {
+		return Pos{File: name}
+	}
+	if len(data) <= maxLocate {
+		first := sort.Search(len(ends), func(i int) bool {
+			_, _, e := parseYAML(data[:ends[i]])
+			return e != nil && e.Error() == err.Error()
+		})
+		line = first + 1
+	}
+	line = min(max(line, 1), len(ends))
+	start := 0
+	if line > 1 {
+		start = ends[line-2]
+	}
+	col := 1
+	for _, b := range data[start:ends[line-1]] {
+		if b != ' ' && b != '\t' {
+			break
+		}
+		col++
+	}
+	return Pos{name, line, col}
+}
+
 var (
 	envWhole = regexp.MustCompile(`^\$\{env\.([A-Za-z_][A-Za-z0-9_]*)\}$`)
 	envName  = regexp.MustCompile(`^\$\{([A-Za-z_][A-Za-z0-9_]*)\}$`)
@@ -164,6 +204,9 @@ var (
 // that leaves no value.
 func (l *loader) convert(file string, y *yaml.Node, path string, depth int) *node {
 	n := &node{pos: Pos{file, y.Line, y.Column}}
+	if l.full() {
+		return nil
+	}
 	if depth > maxDepth {
 		l.fail(n.pos, shortPath(path), "nested deeper than "+strconv.Itoa(maxDepth)+" levels", "")
 		return nil

@@ -80,7 +80,7 @@ var (
 	typeDuration    = reflect.TypeFor[time.Duration]()
 	typeSecret      = reflect.TypeFor[Secret]()
 	typeUnmarshaler = reflect.TypeFor[Unmarshaler]()
-	typeText        = reflect.TypeFor[encoding.TextUnmarshaler]()
+	typeTextual     = reflect.TypeFor[encoding.TextUnmarshaler]()
 	typeValidator   = reflect.TypeFor[validator]()
 )
 
@@ -117,7 +117,7 @@ func classOf(t reflect.Type, unit string) class {
 		return classCustom
 	case t == typeDuration:
 		return classDuration
-	case p.Implements(typeText):
+	case p.Implements(typeTextual):
 		return classText
 	}
 	switch t.Kind() {

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // problem is why a value does not fit its field.
@@ -78,6 +79,14 @@ func readScalar(dst reflect.Value, c class, n *node, r *rules) (canon string, ba
 	if !n.scalar() {
 		return "", got("")
 	}
+	canon, bad = readByClass(dst, c, n, r, one, got)
+	if bad == nil && c != classString && c != classText && len(r.enum) > 0 && !slices.Contains(r.enum, canon) {
+		return "", got("")
+	}
+	return canon, bad
+}
+
+func readByClass(dst reflect.Value, c class, n *node, r *rules, one string, got func(string) *problem) (canon string, bad *problem) {
 	switch c {
 	case classBool:
 		return readBool(dst, n, got)
@@ -88,7 +97,7 @@ func readScalar(dst reflect.Value, c class, n *node, r *rules) (canon string, ba
 		if err != nil || n.kind == kindBool {
 			return "", got(hintOf(err, ""))
 		}
-		if d < 0 && r.minimum == "" {
+		if d < 0 && r.minimum == "" { // a field that wants negative durations says min
 			return "", &problem{"expected a duration of at least 0, got " + n.quote(), ""}
 		}
 		dst.SetInt(int64(d))
@@ -361,15 +370,15 @@ func checkBounds(v reflect.Value, c class, r *rules, canon string) *problem {
 }
 
 func checkLength(v reflect.Value, c class, r *rules, canon string) *problem {
-	n, what := len(canon), " characters"
+	n, what := utf8.RuneCountInString(canon), " characters"
 	if c == classList || c == classMap {
 		n, what = v.Len(), " entries"
 	}
 	switch {
 	case r.minimum != "" && n < atoi(r.minimum):
-		return &problem{"expected at least " + r.minimum + what + ", got " + strconv.Itoa(n), ""}
+		return &problem{"expected at least " + r.minimum + ofCount(r.minimum, what) + ", got " + strconv.Itoa(n), ""}
 	case r.maximum != "" && n > atoi(r.maximum):
-		return &problem{"expected at most " + r.maximum + what + ", got " + strconv.Itoa(n), ""}
+		return &problem{"expected at most " + r.maximum + ofCount(r.maximum, what) + ", got " + strconv.Itoa(n), ""}
 	}
 	return nil
 }

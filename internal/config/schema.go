@@ -52,7 +52,7 @@ type Schema struct {
 // SecretSource is an entry of the section secrets, which every Schema has: where a secret comes from.
 type SecretSource struct {
 	File string `yaml:"file" unit:"file" doc:"A file that holds the secret; one trailing newline is cut off." example:"/run/secrets/example"`
-	Env  string `yaml:"env" doc:"An environment variable that holds the secret." example:"EXAMPLE_SECRET"`
+	Env  string `yaml:"env" doc:"An environment variable that holds the secret, instead of a file." example:"-"`
 }
 
 // Validate asks for exactly one origin.

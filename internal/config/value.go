@@ -82,9 +82,13 @@ func (v *Value) Map() ([]Pair, error) {
 		v.l.failGot(v.n, v.path, "a map", "")
 		return nil, errReported
 	}
+	elem := v.r.elem()
+	if len(elem.ref) > 0 {
+		elem.ref, elem.enum = nil, nil // they speak about names, and the names are the keys
+	}
 	out := make([]Pair, len(v.n.keys))
 	for i, k := range v.n.keys {
-		out[i] = Pair{k.text, &Value{v.l, v.n.vals[i], joinPath(v.path, k.text), v.r.elem()}}
+		out[i] = Pair{k.text, &Value{v.l, v.n.vals[i], joinPath(v.path, k.text), elem}}
 	}
 	return out, nil
 }
