@@ -1,0 +1,129 @@
+package pool
+
+import "github.com/windrose-edc/windrose/internal/event"
+
+// What a refusal means is decided at the source: only the fan-in there knows whether another target took the event. Until
+// it says so, a refused event is kept here, undecided.
+
+// Decide says what became of the event that was delivered with this token: park = true, its sender was told that it is
+// accepted, so a refusal here becomes a dead letter, and an event that still waits becomes one that was received; park
+// = false, its sender was told the refusal and will send it again, so it is forgotten. A token that is not known, or
+// whose event was delivered, does nothing. Safe for concurrent use, also within Settle.
+//
+// Tokens of two settlers can be equal. Where two such events are open at once they are both parked, for to park one
+// too many costs a dead letter, and to forget one would cost an event that was acknowledged. DecideTicket is exact.
+func (l *Leg) Decide(token uint64, park bool) {
+	p := l.p
+	p.mu.Lock()
+	it := p.tokens[token]
+	for o := it; o != nil && !park; o = o.sameToken {
+		park = o.t != it.t
+	}
+	for it != nil {
+		next := it.sameToken
+		p.decide(it, park)
+		it = next
+	}
+	p.mu.Unlock()
+	p.kick()
+}
+
+// DecideTicket is Decide for the one ticket that the event was delivered with.
+func (l *Leg) DecideTicket(t event.Ticket, park bool) {
+	p := l.p
+	p.mu.Lock()
+	for it := p.tokens[t.Token]; it != nil; {
+		next := it.sameToken
+		if it.t == t {
+			p.decide(it, park)
+		}
+		it = next
+	}
+	p.mu.Unlock()
+	p.kick()
+}
+
+// decide ends the doubt about an event; mu is held.
+func (p *Pool) decide(it *item, park bool) {
+	if it.state == undecided {
+		p.settleUndecided(it, park)
+		return
+	}
+	// Its sender was answered before this leg was.
+	p.forget(it)
+	it.byDeadline.remove()
+	it.t = event.Ticket{}
+	if !park {
+		it.promised = false
+		p.leave(it)
+		it.state = gone
+		p.counts.dropped[reasonWithdrawn].Add(1)
+	}
+}
+
+// remember makes an event with an open ticket known by its token; mu is held.
+func (p *Pool) remember(it *item) {
+	for o := p.tokens[it.t.Token]; o != nil; o = o.sameToken {
+		if o == it {
+			return
+		}
+	}
+	it.sameToken = p.tokens[it.t.Token]
+	p.tokens[it.t.Token] = it
+}
+
+// forget is the opposite of remember; mu is held.
+func (p *Pool) forget(it *item) {
+	if !it.t.Waits() {
+		return
+	}
+	first := p.tokens[it.t.Token]
+	if first == it {
+		if it.sameToken == nil {
+			delete(p.tokens, it.t.Token)
+		} else {
+			p.tokens[it.t.Token] = it.sameToken
+		}
+	}
+	for o := first; o != nil; o = o.sameToken {
+		if o.sameToken == it {
+			o.sameToken = it.sameToken
+			break
+		}
+	}
+	it.sameToken = nil
+}
+
+// hold keeps a refused event until it is decided; mu is held. Beyond the bound of the dead letters the oldest are parked.
+func (p *Pool) hold(it *item) {
+	it.state = undecided
+	p.open.push(&it.byAge, it)
+	p.openSize += int64(it.size)
+	for p.open.n > p.spec.DeadLettersMax || p.openSize > p.spec.DeadLetters {
+		p.parkUndecided(p.open.front())
+	}
+}
+
+// unhold takes an event out of the undecided; mu is held.
+func (p *Pool) unhold(it *item) {
+	p.forget(it)
+	it.byAge.remove()
+	p.openSize -= int64(it.size)
+	it.t = event.Ticket{}
+}
+
+// settleUndecided makes a dead letter of an undecided event or forgets it; mu is held.
+func (p *Pool) settleUndecided(it *item, park bool) {
+	p.unhold(it)
+	if park {
+		p.park(it)
+		return
+	}
+	it.state = gone
+}
+
+// parkUndecided parks what nobody decided about in time; mu is held.
+func (p *Pool) parkUndecided(it *item) {
+	it.reason = reasonUndecided
+	p.settleUndecided(it, true)
+}
