@@ -12,21 +12,15 @@ import (
 func (p *Pool) answer(a *attempt, r Result) {
 	var later settlements
 	p.mu.Lock()
+	p.land(a)
+	p.judge(a.c, r)
 	switch {
-	case a.answered:
-		p.counts.late.Add(1)
+	case r.Outcome.OK():
+		p.accepted(a, &later)
+	case a.it.cur == a:
+		p.failed(a.it, r, &later)
 	default:
-		a.answered = true
-		p.land(a)
-		p.judge(a.c, r)
-		switch {
-		case r.Outcome.OK():
-			p.accepted(a, &later)
-		case a.it.cur == a:
-			p.failed(a.it, r, &later)
-		default:
-			p.counts.late.Add(1)
-		}
+		p.counts.late.Add(1)
 	}
 	p.mu.Unlock()
 	later.settle()
@@ -35,9 +29,8 @@ func (p *Pool) answer(a *attempt, r Result) {
 
 // land gives an attempt's place in the window back; mu is held.
 func (p *Pool) land(a *attempt) {
-	a.bySent.remove()
-	if a.holds {
-		a.holds = false
+	if a.bySent.in != nil {
+		a.bySent.remove()
 		a.c.m.flying--
 	}
 }

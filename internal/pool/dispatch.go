@@ -107,7 +107,7 @@ func (p *Pool) pick(batch []*attempt, later *settlements) []*attempt {
 			p.expire(it, later)
 			continue
 		}
-		a := &attempt{it: it, c: m.c, sent: now, holds: true}
+		a := &attempt{it: it, c: m.c, sent: now}
 		it.cur = a
 		l.m = m
 		l.flying++

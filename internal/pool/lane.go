@@ -44,12 +44,10 @@ type item struct {
 
 // attempt is one Send. Guarded by Pool.mu.
 type attempt struct {
-	it       *item
-	c        *conn
-	sent     int64
-	bySent   node[*attempt] // in Pool.flying, or in member.held
-	answered bool
-	holds    bool // a place in the window of c
+	it     *item
+	c      *conn
+	sent   int64
+	bySent node[*attempt] // in Pool.flying or member.held while it has a place in the window
 }
 
 // place says in which list of lanes a lane is.

@@ -687,6 +687,45 @@ func TestOrderedLinkKeepsItsSession(t *testing.T) {
 	})
 }
 
+// TestOrderedLinkHoldsBehindARefusal: what is in flight cannot be called back, but nothing more is sent before the event
+// that has to be tried again.
+func TestOrderedLinkHoldsBehindARefusal(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		d := &fakeDriver{ordered: true, window: 3, serve: script(yes)}
+		p, stop := start(t, Spec{Timeout: time.Minute}, d)
+		defer stop()
+		p.Leg(Received).Deliver(ev("c", 0, 0), event.Ticket{})
+		synctest.Wait()
+		d.mu.Lock()
+		d.serve, d.sends = nil, nil
+		d.mu.Unlock()
+		for i := range 5 {
+			p.Leg(Received).Deliver(ev("c", 0, i+1), event.Ticket{})
+		}
+		synctest.Wait()
+		s := d.sent()
+		s[0].done(busy)
+		time.Sleep(time.Minute / 2)
+		if n := len(d.sent()); n != 3 {
+			t.Fatalf("%d sent while two were in flight behind a refused one", n)
+		}
+		s[1].done(yes)
+		s[2].done(busy)
+		d.mu.Lock()
+		d.serve = script(yes)
+		d.mu.Unlock()
+		time.Sleep(time.Minute)
+		var got []string
+		for _, s := range d.sent() {
+			got = append(got, string(s.ev.Payload))
+		}
+		if want := strings.Fields("1 2 3 1 3 4 5"); !slices.Equal(got, want) {
+			t.Errorf("sent %v, want %v", got, want)
+		}
+		invariants(t, p)
+	})
+}
+
 // TestOrderedLinkIsClosedWhenOverdue: nothing may be repeated on a living session.
 func TestOrderedLinkIsClosedWhenOverdue(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
