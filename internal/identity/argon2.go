@@ -70,7 +70,7 @@ func (h *argonHash) derive(password []byte, n uint32) []byte {
 
 // verify takes the hash's full cost, whatever the password is.
 func (h *argonHash) verify(password []byte) bool {
-	return subtle.ConstantTimeCompare(h.derive(password, uint32(len(h.key))), h.key) == 1 //nolint:gosec // at most 64
+	return subtle.ConstantTimeCompare(h.derive(password, uint32(len(h.key))), h.key) == 1
 }
 
 // String is the hash as a PHC string: $argon2id$v=19$m=19456,t=2,p=1$salt$key.
@@ -103,7 +103,7 @@ func parseArgon(s string) (*argonHash, error) {
 		case 1:
 			h.cost.Time = uint32(n)
 		case 2:
-			h.cost.Threads = uint8(min(n, 255)) //nolint:gosec // bounded on the spot
+			h.cost.Threads = uint8(min(n, 255))
 		}
 	}
 	if err := h.cost.check(); err != nil {

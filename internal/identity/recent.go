@@ -35,7 +35,7 @@ func (r *recent) key(rec *record, password []byte) (k recentKey) {
 	h := hmac.New(sha256.New, r.secret[:])
 	var n [4]byte
 	for _, part := range [...][]byte{[]byte(rec.name), rec.secrets, password} {
-		binary.BigEndian.PutUint32(n[:], uint32(len(part))) //nolint:gosec // bounded by maxPassword and the file's size
+		binary.BigEndian.PutUint32(n[:], uint32(len(part)))
 		_, _ = h.Write(n[:])
 		_, _ = h.Write(part)
 	}

@@ -86,7 +86,7 @@ func parseScram(s string) (*scramVerifier, error) {
 	if err != nil || n < minIterations || n > maxIterations {
 		return nil, fmt.Errorf("SCRAM-SHA-256 verifier: iterations must be %d to %d", minIterations, maxIterations)
 	}
-	v := &scramVerifier{iterations: int(n)} //nolint:gosec // bounded above
+	v := &scramVerifier{iterations: int(n)}
 	var errs [3]error
 	v.salt, errs[0] = base64.StdEncoding.DecodeString(salt)
 	v.stored, errs[1] = base64.StdEncoding.DecodeString(stored)

@@ -80,7 +80,7 @@ type Users struct {
 	mu sync.Mutex // guards the replacement of table
 }
 
-// usersStats are the counters behind Stats. Atomics.
+// usersStats are the counters behind Stats. Safe for concurrent use: atomics.
 type usersStats struct {
 	hashed, remembered, busy atomic.Uint64
 }

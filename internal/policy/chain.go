@@ -41,7 +41,7 @@ type receiver struct {
 }
 
 // NewChain returns the chain of ps, asked in that order. Verdicts are counted in reg, which may be nil, by policy and
-// kind. A panic of a policy is logged by slog's default logger until WithLogger says another.
+// kind. A panic of a policy is counted, and logged where WithLogger says.
 //
 // The order that the application uses is limits, topic guard, acl, rewrites: denied events count against the limits, and
 // the rules of an acl name topics as clients say them.
@@ -49,7 +49,7 @@ func NewChain(reg *observe.Registry, ps ...Policy) *Chain {
 	c := &Chain{steps: make([]step, len(ps))}
 	for i, p := range ps {
 		s := &c.steps[i]
-		*s = step{policy: p, name: p.Name(), panicked: new(atomic.Bool), log: slog.Default()}
+		*s = step{policy: p, name: p.Name(), panicked: new(atomic.Bool), log: slog.New(slog.DiscardHandler)}
 		s.subs, _ = p.(SubscribePolicy)
 		s.refund, _ = p.(Refunder)
 		if t, ok := p.(Tolerant); ok {
@@ -89,14 +89,20 @@ func (c *Chain) Receives() bool { return c != nil && len(c.receives) > 0 }
 // Apply asks every policy about ev. On Pass ev may have been changed and is valid until the next Apply with ctx. On any
 // other verdict ev is as it was given: a parked event is held by the caller, in order with its lane, and given to Apply
 // again at Verdict.Until (or earlier, which does no harm).
-func (c *Chain) Apply(ctx *Context, ev *event.Event) Verdict {
+func (c *Chain) Apply(ctx *Context, ev *event.Event) Verdict { return c.apply(ctx, ev, false) }
+
+// ApplyNow is Apply for an event that nobody can hold: a will, whose connection is gone. Policies that would park it are
+// passed over, and all others decide as ever. The verdict is never Park.
+func (c *Chain) ApplyNow(ctx *Context, ev *event.Event) Verdict { return c.apply(ctx, ev, true) }
+
+func (c *Chain) apply(ctx *Context, ev *event.Event, now bool) Verdict {
 	if c.Empty() {
 		return Verdict{}
 	}
 	before := *ev
 	ctx.Scratch, ctx.at = ctx.Scratch[:0], 0
 	for {
-		v, failed := c.run(ctx, ev)
+		v, failed := c.run(ctx, ev, now)
 		if failed { // by a panic; the failing policy is ctx.at
 			s := &c.steps[ctx.at]
 			s.failures.Inc()
@@ -131,7 +137,7 @@ func (c *Chain) Apply(ctx *Context, ev *event.Event) Verdict {
 }
 
 // run asks the policies from ctx.at on, and leaves in ctx.at the one that decided or panicked.
-func (c *Chain) run(ctx *Context, ev *event.Event) (v Verdict, failed bool) {
+func (c *Chain) run(ctx *Context, ev *event.Event, now bool) (v Verdict, failed bool) {
 	defer func() {
 		if r := recover(); r != nil {
 			c.steps[ctx.at].logPanic(r)
@@ -141,7 +147,7 @@ func (c *Chain) run(ctx *Context, ev *event.Event) (v Verdict, failed bool) {
 	for ; ctx.at < len(c.steps); ctx.at++ {
 		s := &c.steps[ctx.at]
 		v = s.policy.Apply(ctx, ev)
-		if v.Kind == Pass {
+		if v.Kind == Pass || now && v.Kind == Park {
 			continue
 		}
 		if v.Kind == Reject && v.Outcome == event.Internal {

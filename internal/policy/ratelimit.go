@@ -35,7 +35,7 @@ type rate struct {
 }
 
 func newRate(perSecond, burst float64) (rate, bool) {
-	if perSecond == 0 {
+	if perSecond == 0 || math.IsInf(perSecond, 1) {
 		return rate{}, true
 	}
 	r := rate{per: 1e9 / perSecond}
