@@ -62,6 +62,7 @@ type Loop struct {
 	spare     []*Conn
 	stopping  bool
 	n         counts
+	debug     debugState
 
 	pub   published
 	load  atomic.Int64 // connections, and those on the way
@@ -253,11 +254,17 @@ func (l *Loop) turn() {
 	}
 	l.poller.dispatch(l, n)
 	l.lookAgain()
+	debugEnter(l, "posted functions")
 	l.runPosted()
+	debugLeave(l)
+	debugEnter(l, "timers")
 	l.wheel.advance(l.now)
+	debugLeave(l)
+	debugEnter(l, "turn functions")
 	for _, fn := range l.turnFuncs {
 		fn()
 	}
+	debugLeave(l)
 	l.tellClosed()
 	l.flush()
 	l.tellClosed()
@@ -295,7 +302,7 @@ func (l *Loop) lookAgain() {
 }
 
 func (l *Loop) again1(c *Conn) {
-	defer l.guard(c)
+	defer c.Recover()
 	if c.state == stOpen && c.flags&(fRefeed|fPaused) == fRefeed {
 		c.present(nil)
 	}
@@ -361,7 +368,7 @@ func (l *Loop) enroll(c *Conn) error {
 }
 
 func (l *Loop) begin(c *Conn) {
-	defer l.guard(c)
+	defer c.Recover()
 	if c.ln.opt.Proxy {
 		c.startProxy()
 	} else {
@@ -392,7 +399,7 @@ func (c *Conn) open() {
 		return
 	}
 	c.flags |= fHandler
-	if c.state != stOpen { // closed by Accept
+	if c.state == stClosed { // by Accept
 		c.loop.dead = append(c.loop.dead, c)
 		return
 	}
@@ -430,7 +437,7 @@ func (l *Loop) tellClosed() {
 }
 
 func (l *Loop) closed1(c *Conn) {
-	defer l.guard(c)
+	defer c.Recover()
 	debugEnter(l, "closed")
 	c.h.Closed(c.x.err)
 	debugLeave(l)
@@ -462,7 +469,7 @@ func (l *Loop) flush1(c *Conn) {
 	if c.flags&fWantW != 0 {
 		return // the poller will say when
 	}
-	defer l.guard(c)
+	defer c.Recover()
 	c.flush()
 }
 
@@ -476,7 +483,7 @@ const (
 )
 
 func (l *Loop) event(c *Conn, ev event) {
-	defer l.guard(c)
+	defer c.Recover()
 	if ev&evWrite != 0 {
 		if c.state == stTLS {
 			c.tls.ready()
@@ -493,16 +500,18 @@ func (l *Loop) event(c *Conn, ev event) {
 	}
 }
 
-// guard is deferred around everything that runs a handler: a peer that makes it panic loses its connection, nobody else.
-func (l *Loop) guard(c *Conn) {
+// Recover is deferred around everything that works for one connection: if that panics, the connection is closed and
+// nobody else harmed. Handler's methods are covered; what a handler does in timers, posted functions or OnTurn is not
+// and begins with "defer c.Recover()". On the loop only.
+func (c *Conn) Recover() {
 	v := recover()
 	if v == nil {
 		return
 	}
-	l.pub.panics.Add(1)
-	debugPanic(l)
-	if ok, missed := l.g.panicLog.allow(clock()); ok {
-		l.g.opt.Logger.Error("protocol handler panicked", "listener", c.ln.opt.Name, "remote", c.remote.String(),
+	g := c.loop.g
+	c.loop.pub.panics.Add(1)
+	if ok, missed := g.panicLog.allow(clock()); ok {
+		g.opt.Logger.Error("protocol handler panicked", "listener", c.ln.opt.Name, "remote", c.remote.String(),
 			"panic", fmt.Sprint(v), "suppressed", missed, "stack", string(debug.Stack()))
 	}
 	c.Close(ErrPanic)

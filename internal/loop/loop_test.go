@@ -2,7 +2,6 @@ package loop
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -113,6 +112,17 @@ func on(t testing.TB, l *Loop, fn func()) {
 	wait(t, done)
 }
 
+// stats are those of a group whose loops have finished their turn.
+func stats(t testing.TB, g *Group) Stats {
+	t.Helper()
+	for range 2 {
+		for _, l := range g.Loops() {
+			on(t, l, func() {})
+		}
+	}
+	return g.Stats()
+}
+
 func echo(c *Conn, b []byte) (int, error) {
 	c.SetOut(append(c.Out(), b...))
 	return len(b), nil
@@ -155,5 +165,4 @@ func TestEcho(t *testing.T) {
 			t.Errorf("closed with %v", err)
 		}
 	}
-	_ = tls.VersionTLS13
 }

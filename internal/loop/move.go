@@ -52,7 +52,7 @@ func (c *Conn) depart(to *Loop, then func()) {
 
 func (c *Conn) arrive(then func()) {
 	l := c.loop
-	defer l.guard(c)
+	defer c.Recover()
 	l.mu.Lock()
 	l.coming--
 	l.mu.Unlock()

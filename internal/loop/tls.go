@@ -187,9 +187,10 @@ func (c *Conn) startTLS() {
 
 // handshakeDone is called on the loop when the handshake's goroutine has ended: the socket is the loop's again.
 func (c *Conn) handshakeDone(err error) {
-	defer c.loop.guard(c)
+	defer c.Recover()
 	t, gate := c.tls, c.loop.g.gate
 	t.hs = nil
+	c.flags &^= fWantW // what is left to write is tried again below
 	if c.state == stClosed {
 		c.release()
 		return
