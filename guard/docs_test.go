@@ -9,7 +9,7 @@ import (
 )
 
 // ownership is what the comment of a struct that holds state says: who may touch it.
-var ownership = regexp.MustCompile(`(?i)immutable|owned by|guarded by|safe for concurrent use`)
+var ownership = regexp.MustCompile(`(?i)immutable|owned by|written by|guarded by|safe for concurrent use`)
 
 // checkPackageDocs: every package has one comment, and says "# Concurrency" where it holds locks, channels, atomics or
 // goroutines.
