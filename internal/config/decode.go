@@ -108,6 +108,9 @@ func (l *loader) decodeStruct(dst reflect.Value, n *node, path string, also []st
 			continue
 		}
 		if f.required {
+			if n.partial {
+				continue
+			}
 			one, _ := nounOf(f.typ, &f.rules)
 			l.fail(n.pos, sub, "is missing: expected "+one, "")
 			continue

@@ -225,7 +225,7 @@ func (t *tree) flow() string {
 			parts[i] = k.flow()
 		}
 		return "[" + strings.Join(parts, ", ") + "]"
-	case t.isText && (t.text == "" || strings.ContainsAny(t.text, " ,:[]{}\"\n")):
+	case t.isText && (t.text == "" || strings.ContainsAny(t.text, " ,[]{}\"\n")):
 		return strconv.Quote(t.text)
 	}
 	return t.text

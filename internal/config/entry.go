@@ -129,6 +129,10 @@ func (l *loader) entry(s *Section, e *Entry, path string) {
 	if e.node.kind == kindBad {
 		return
 	}
+	if s.Name == secretsSection && e.node.kind != kindMap && e.node.kind != kindNull {
+		l.fail(e.node.pos, path, "expected where the secret comes from, got a value written out", "write { file: /path } or { env: VARIABLE }")
+		return
+	}
 	l.current = e
 	defer func() { l.current = nil }()
 	if len(s.Kinds) == 0 {
@@ -160,7 +164,6 @@ func (l *loader) component(s *Section, e *Entry, path string) {
 	}
 	var kind *Kind
 	var body *node
-	misspelt := false
 	common := &node{pos: n.pos, kind: kindMap}
 	t := &tree{isMap: true}
 	for i, k := range n.keys {
@@ -168,7 +171,6 @@ func (l *loader) component(s *Section, e *Entry, path string) {
 		switch {
 		case at < 0:
 			common.keys, common.vals = append(common.keys, k), append(common.vals, n.vals[i])
-			misspelt = misspelt || slices.Contains(kinds, nearest(k.text, kinds))
 		case kind != nil:
 			l.fail(k.pos, path, "is both "+kind.Name+" and "+k.text, "make two entries of it")
 		default:
@@ -179,11 +181,16 @@ func (l *loader) component(s *Section, e *Entry, path string) {
 	if spec == nil {
 		spec = struct{}{}
 	}
+	common.partial = n.partial
 	before := l.count()
 	v := reflect.New(base(reflect.TypeOf(spec)))
+	if kind == nil {
+		l.unknownKinds(common, v.Type().Elem(), path, kinds)
+	}
+	unknown := l.count() > before
 	ct := l.decodeStruct(v.Elem(), common, path, kinds)
 	if kind == nil {
-		if !misspelt || l.count() == before {
+		if !unknown && !n.partial {
 			l.fail(n.pos, path, "the type is missing: expected one of "+strings.Join(kinds, ", "), "write "+kinds[0]+": { ... } inside")
 		}
 		return
@@ -212,6 +219,27 @@ func (l *loader) component(s *Section, e *Entry, path string) {
 	t.add(kind.Name, kt)
 	t.keys, t.kids = append(t.keys, ct.keys...), append(t.kids, ct.kids...)
 	e.tree = t
+}
+
+// unknownKinds reports keys of an entry without a kind that are no common keys either, and takes them out.
+func (l *loader) unknownKinds(n *node, common reflect.Type, path string, kinds []string) {
+	p := l.plan(common)
+	if p == nil {
+		return
+	}
+	keep := &node{pos: n.pos, kind: kindMap}
+	for i, k := range n.keys {
+		if p.find(k.text) != nil {
+			keep.keys, keep.vals = append(keep.keys, k), append(keep.vals, n.vals[i])
+			continue
+		}
+		fix := listNames("use one of", kinds)
+		if near := nearest(k.text, append(p.names(), kinds...)); near != "" {
+			fix = "did you mean '" + near + "'?"
+		}
+		l.fail(k.pos, path, "unknown type "+quoteShort(k.text), fix)
+	}
+	n.keys, n.vals = keep.keys, keep.vals
 }
 
 // seal computes the entry's hash.

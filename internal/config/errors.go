@@ -57,7 +57,7 @@ func (e *Error) Error() string {
 	return b.String()
 }
 
-// Errors is everything that is wrong in a configuration, sorted by place; at most 100, and a last line when there are more.
+// Errors is everything that is wrong in a configuration, sorted by place; at most 100, and a last line when reading stopped there.
 type Errors []*Error
 
 // Error is one line per error.

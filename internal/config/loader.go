@@ -5,6 +5,7 @@ import (
 	"reflect"
 	"slices"
 	"strconv"
+	"strings"
 )
 
 // loader is one Load. Owned by the goroutine that loads.
@@ -13,7 +14,7 @@ type loader struct {
 	env    func(string) (string, bool)
 
 	errs Errors
-	more int // errors beyond maxErrors that were still counted: reading ends soon after
+	more int // errors that were dropped because errs is full
 
 	plans     map[reflect.Type]*plan
 	parts     map[string][]*node // what the files wrote in each section, in order
@@ -31,6 +32,7 @@ type pendingRef struct {
 	pos  Pos
 	path string
 	name string
+	said string // name as it may be shown
 	in   []string
 	by   *Entry
 	opt  bool // the field's default: the module knows what it means where nobody declares it
@@ -77,7 +79,7 @@ func (l *loader) add(name string, data []byte) {
 	root := l.parse(name, data)
 	if root == nil {
 		if l.count() == before {
-			l.fail(Pos{File: name}, "", "the file is empty", "begin it with: windrose: "+Version)
+			l.fail(Pos{name, 1, 1}, "", "the file is empty", "begin it with: windrose: "+Version)
 		}
 		return
 	}
@@ -205,7 +207,11 @@ func (l *loader) addRef(n *node, path, name string, r *rules) {
 	if slices.Contains(r.enum, name) || name == "" {
 		return
 	}
-	l.refs = append(l.refs, pendingRef{n.pos, path, name, r.ref, l.current, l.inDefault > 0 || r.hasDef && name == r.def})
+	shown := quoteShort(name)
+	if n.env != "" {
+		shown = n.quote()
+	}
+	l.refs = append(l.refs, pendingRef{n.pos, path, name, shown, r.ref, l.current, l.inDefault > 0 || r.hasDef && name == r.def})
 }
 
 // checkRefs reports names that do not exist.
@@ -226,22 +232,27 @@ func (l *loader) checkRefs() {
 		if at >= 0 || r.opt {
 			continue
 		}
-		var all []string
-		what := ""
-		for i, section := range r.in {
-			all = append(all, l.nameList(section)...)
-			if i > 0 {
-				what += " or "
-			}
-			what += section
-		}
-		fix := suggest(r.name, all)
-		if fix == "" {
-			fix = "add it under " + what + ":"
-		}
-		l.fail(r.pos, r.path, what+" has no entry "+quoteShort(r.name), fix)
+		l.failRef(&r)
 	}
 	l.current = nil
+}
+
+func (l *loader) failRef(r *pendingRef) {
+	var all []string
+	for _, section := range r.in {
+		all = append(all, l.nameList(section)...)
+	}
+	msg := r.in[0] + " has no entry " + r.said
+	if len(r.in) > 1 {
+		msg = "neither " + strings.Join(r.in, " nor ") + " has an entry " + r.said
+	}
+	fix := "add it under " + strings.Join(r.in, ": or ") + ":"
+	if near := nearest(r.name, all); near != "" {
+		fix = "did you mean '" + near + "'?"
+	} else if len(all) > 0 {
+		fix += listNames(", or use one of", all)
+	}
+	l.fail(r.pos, r.path, msg, fix)
 }
 
 // finish decodes all sections and closes the Load.
@@ -264,8 +275,8 @@ func (l *loader) finish() (*Snapshot, error) {
 	l.checkRefs()
 	if len(l.errs) > 0 {
 		errs := l.errs.sorted()
-		if l.more > 0 {
-			errs = append(errs, &Error{Msg: "there are more errors than the " + strconv.Itoa(maxErrors) + " shown"})
+		if l.full() {
+			errs = append(errs, &Error{Msg: "reading stopped after " + strconv.Itoa(maxErrors) + " errors"})
 		}
 		return nil, errs
 	}

@@ -84,6 +84,8 @@ func listNames(lead string, names []string) string {
 	switch {
 	case len(names) == 0:
 		return ""
+	case len(names) == 1:
+		return strings.TrimSuffix(lead, " one of") + " " + names[0]
 	case len(names) > 8:
 		return lead + " " + strings.Join(slices.Sorted(slices.Values(names))[:8], ", ") + ", ..."
 	}

@@ -27,9 +27,11 @@ type node struct {
 	text   string // of a scalar
 	quoted bool   // text that was written in quotes or as a block
 	free   bool   // text without a type of its own, which the field's rules read: environment values and defaults
-	env    string // the environment variable that text comes from
-	keys   []*node
-	vals   []*node // of a list or, beside keys, of a map
+	// partial maps have lost a key that was reported: what is missing in them is not.
+	partial bool
+	env     string // the environment variable that text comes from
+	keys    []*node
+	vals    []*node // of a list or, beside keys, of a map
 }
 
 func (n *node) scalar() bool { return n.kind < kindList }

@@ -139,15 +139,23 @@ func (l *loader) failSyntax(name string, data []byte, err error) {
 		line = atoi(m[1])
 		msg = msg[len(m[0]):]
 	}
-	pos := locateSyntax(name, data, err, line)
+	pos, text := locateSyntax(name, data, err, line)
 	fix := ""
 	switch {
+	case strings.Contains(msg, "cannot start any token") && strings.Contains(text, "\t"):
+		fix = "indent with spaces, not tabs"
 	case strings.Contains(msg, "cannot start any token"):
-		fix = "indent with spaces, not tabs, and put texts that start with @, % or a backtick in quotes"
+		fix = "put texts that start with @, % or a backtick in quotes"
+	case strings.Contains(msg, "expected ':'"):
+		fix = "check the indentation, and that a colon and a space follow every key"
+	case strings.Contains(msg, "unexpected end of stream"):
+		fix = "check that every quote is closed"
 	case strings.Contains(msg, "mapping values are not allowed"):
 		fix = "put a text that holds \": \" in quotes and check the indentation"
 	case strings.Contains(msg, "expected key"), strings.Contains(msg, "block mapping"), strings.Contains(msg, "block collection"):
 		fix = "check the indentation of this line and the ones before it"
+	case strings.Contains(text, "${env."):
+		fix = "put \"${env.NAME}\" in quotes"
 	case strings.Contains(msg, "','"):
 		fix = "check that every { and [ is closed and that entries are separated by commas"
 	case strings.Contains(msg, "exceeded max depth"), strings.Contains(msg, "depth"):
@@ -160,7 +168,7 @@ func (l *loader) failSyntax(name string, data []byte, err error) {
 
 // locateSyntax finds where the parser first sees an error: its own line is often the one where the surrounding
 // structure begins. That is the last line of the shortest beginning of the file that gives the same error.
-func locateSyntax(name string, data []byte, err error, line int) Pos {
+func locateSyntax(name string, data []byte, err error, line int) (pos Pos, text string) {
 	var ends []int // of lines
 	for i, b := range data {
 		if b == '\n' {
@@ -171,7 +179,7 @@ func locateSyntax(name string, data []byte, err error, line int) Pos {
 		ends = append(ends, len(data))
 	}
 	if len(ends) == 0 {
-		return Pos{File: name}
+		return Pos{File: name}, ""
 	}
 	if len(data) <= maxLocate {
 		first := sort.Search(len(ends), func(i int) bool {
@@ -192,7 +200,7 @@ func locateSyntax(name string, data []byte, err error, line int) Pos {
 		}
 		col++
 	}
-	return Pos{name, line, col}
+	return Pos{name, line, col}, string(data[start:ends[line-1]])
 }
 
 var (
@@ -219,6 +227,7 @@ func (l *loader) convert(file string, y *yaml.Node, path string, depth int) *nod
 		l.fail(n.pos, path, "YAML anchors (&name) are not used here", "write the value out where it is needed, or put a text that starts with & in quotes")
 	case y.Style&yaml.TaggedStyle != 0:
 		l.fail(n.pos, path, "YAML tags ("+quoteShort(y.Tag)+") are not used here", "remove the tag; put texts in quotes where they look like numbers")
+		return nil
 	}
 	switch y.Kind {
 	case yaml.ScalarNode:
@@ -285,21 +294,25 @@ func (l *loader) convertScalar(n *node, y *yaml.Node, path string) *node {
 
 func (l *loader) convertMap(n *node, y *yaml.Node, path string, depth int) {
 	seen := make(map[string]int, len(y.Content)/2)
+	drop := func(pos Pos, msg, fix string) {
+		n.partial = true
+		l.fail(pos, path, msg, fix)
+	}
 	for i := 0; i+1 < len(y.Content); i += 2 {
 		k, v := y.Content[i], y.Content[i+1]
 		kpos := Pos{n.pos.File, k.Line, k.Column}
 		switch {
 		case k.Kind != yaml.ScalarNode:
-			l.fail(kpos, path, "expected a name as the key, got something else", "put a key that starts with { [ * or & in quotes")
+			drop(kpos, "expected a name as the key, got something else", "put a key that starts with { [ * or & in quotes")
 			continue
 		case k.Anchor != "" || k.Style&yaml.TaggedStyle != 0:
-			l.fail(kpos, path, "YAML anchors and tags are not used here", "write the key alone")
+			drop(kpos, "YAML anchors and tags are not used here", "write the key alone")
 			continue
 		case k.Tag == "!!merge" && k.Value == "<<":
-			l.fail(kpos, path, "YAML merge keys (<<) are not used here", "write the keys out where they are needed")
+			drop(kpos, "YAML merge keys (<<) are not used here", "write the keys out where they are needed")
 			continue
 		case strings.Contains(k.Value, "${env."):
-			l.fail(kpos, path, "an environment value cannot be a key", "write the key out")
+			drop(kpos, "an environment value cannot be a key", "write the key out")
 			continue
 		}
 		sub := joinPath(path, k.Value)

@@ -66,13 +66,17 @@ func noun(c class, r *rules) (one, many string) {
 		return "a list", "lists"
 	case classString, classText, classCustom, classRange, classBad:
 	}
-	return "text", "texts"
+	return "text", "text"
 }
 
 // readScalar sets dst, which is of class c, from a scalar. It returns the canonical text.
 func readScalar(dst reflect.Value, c class, n *node, r *rules) (canon string, bad *problem) {
 	one, _ := noun(c, r)
-	got := func(fix string) *problem { return &problem{"expected " + one + ", got " + n.describe(), fix} }
+	what := n.describe()
+	if n.kind == kindInt || n.kind == kindFloat {
+		what = "the number " + n.text[:min(len(n.text), 40)]
+	}
+	got := func(fix string) *problem { return &problem{"expected " + one + ", got " + what, fix} }
 	if n.kind == kindNull {
 		return "", got("write a value or remove the key")
 	}
@@ -95,7 +99,7 @@ func readByClass(dst reflect.Value, c class, n *node, r *rules, one string, got 
 	case classDuration:
 		d, err := parseDuration(n.text)
 		if err != nil || n.kind == kindBool {
-			return "", got(hintOf(err, ""))
+			return "", got(hintOf(err, "write a number and a unit, like 500ms, 30s, 5m, 1h30m or 7d"))
 		}
 		if d < 0 && r.minimum == "" { // a field that wants negative durations says min
 			return "", &problem{"expected a duration of at least 0, got " + n.quote(), ""}
@@ -139,13 +143,16 @@ func readBool(dst reflect.Value, n *node, got func(string) *problem) (string, *p
 // readText reads a string or a type that reads itself from text.
 func readText(dst reflect.Value, c class, n *node, r *rules, one string, got func(string) *problem) (string, *problem) {
 	s := n.text
+	if s == "" && r.required {
+		return "", &problem{"must not be empty", ""}
+	}
 	isWord := c == classText // an address, a level: typed by its own rule, not by YAML's
 	if n.kind != kindText && !isWord {
 		fix := "write " + strconv.Quote(s) + " with the quotes"
 		if r.unit == unitAddr && n.kind == kindInt {
 			fix = `write ":` + s + `"`
 		}
-		return "", &problem{"expected " + one + ", got " + n.describe(), fix}
+		return "", got(fix)
 	}
 	if len(r.enum) > 0 && r.unit != unitURL && len(r.ref) == 0 && !slices.Contains(r.enum, s) {
 		fix := ""
@@ -204,15 +211,19 @@ func readInt(dst reflect.Value, c class, n *node, r *rules, one string, got func
 	if v < 0 && (c == classUint || r.unit == unitSize) {
 		return "", &problem{"expected " + one + " of at least 0, got " + canon, ""}
 	}
+	limit := strconv.FormatInt(math.MaxInt64>>(64-dst.Type().Bits()), 10)
 	if c == classUint {
-		if dst.OverflowUint(uint64(v)) {
-			return "", &problem{"expected " + one + " of at most " + strconv.FormatUint(math.MaxUint64>>(64-dst.Type().Bits()), 10) + ", got " + canon, ""}
-		}
+		limit = strconv.FormatUint(math.MaxUint64>>(64-dst.Type().Bits()), 10)
+	}
+	if r.maximum != "" {
+		limit = r.maximum
+	}
+	if c == classUint && dst.OverflowUint(uint64(v)) || c == classInt && dst.OverflowInt(v) {
+		return "", &problem{"expected at most " + limit + ", got " + canon, ""}
+	}
+	if c == classUint {
 		dst.SetUint(uint64(v))
 		return canon, nil
-	}
-	if dst.OverflowInt(v) {
-		return "", &problem{"expected " + one + " of at most " + strconv.FormatInt(math.MaxInt64>>(64-dst.Type().Bits()), 10) + ", got " + canon, ""}
 	}
 	dst.SetInt(v)
 	return canon, nil
@@ -235,7 +246,7 @@ func parseInteger(n *node, size bool, got func(string) *problem) (int64, *proble
 	case n.kind == kindInt || n.free && coreInt.MatchString(s):
 		v, err := strconv.ParseInt(s, 0, 64)
 		if err != nil {
-			return 0, got("the number is too large")
+			return 0, &problem{"expected a whole number of at most " + strconv.Itoa(math.MaxInt64) + ", got a larger one", ""}
 		}
 		return v, nil
 	case size && n.kind == kindText:

@@ -140,12 +140,10 @@ func (l *loader) decodeSecret(n *node, path string) (Secret, *tree) {
 		return Secret{}, nil
 	}
 	if _, ok := l.names[secretsSection][v.text]; !ok {
-		// A value written in place of the name must not be shown either.
-		msg, more := "secrets has no such entry", fix
+		// A value written in place of the name must not be shown: only what is near a name that exists is.
+		msg, more := "secrets has no such entry", "add it under secrets: as NAME: { file: /path } or NAME: { env: VARIABLE }"
 		if near := nearest(v.text, l.nameList(secretsSection)); near != "" {
 			msg, more = "secrets has no entry "+quoteShort(v.text), "did you mean '"+near+"'?"
-		} else if entryName.MatchString(v.text) && len(v.text) <= 24 {
-			more = "add " + v.text + ": { file: /path } under secrets:"
 		}
 		l.fail(v.pos, path+".secret", msg, more)
 		return Secret{}, nil
@@ -162,8 +160,8 @@ func (l *loader) decodeSecret(n *node, path string) (Secret, *tree) {
 // scrub takes the values of all secrets out of a text that a module wrote.
 func (l *loader) scrub(s string) string {
 	for name, r := range l.secrets {
-		quoted := strings.Trim(strconv.Quote(r.value), `"`)
-		for _, v := range []string{r.value, quoted} {
+		quoted := strconv.Quote(r.value)
+		for _, v := range []string{quoted[1 : len(quoted)-1], r.value} {
 			if strings.Contains(s, v) {
 				s = strings.ReplaceAll(s, v, "<secret "+name+">")
 			}

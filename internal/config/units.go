@@ -74,7 +74,7 @@ func parseDuration(s string) (time.Duration, error) {
 			return 0, errUnit
 		}
 		total += v * factor
-		if total > math.MaxInt64/2 {
+		if total > 100*365*24*3600e9 {
 			return 0, &hint{"a duration is at most 100 years"}
 		}
 		if n, err := strconv.ParseInt(num, 10, 64); err == nil {
@@ -151,7 +151,8 @@ func parseSize(s string) (int64, error) {
 	switch strings.ToLower(suffix) {
 	case "k", "m", "g", "t":
 		up := strings.ToUpper(suffix)
-		return 0, &hint{fmt.Sprintf("write %s%siB (powers of 1024) or %s%sB (powers of 1000)", num, up, num, up)}
+		ten := strings.Replace(up, "K", "k", 1)
+		return 0, &hint{fmt.Sprintf("write %s%siB (powers of 1024) or %s%sB (powers of 1000)", num, up, num, ten)}
 	case "b", "kb", "kib", "mb", "mib", "gb", "gib", "tb", "tib":
 		for _, u := range sizeScales() {
 			if strings.EqualFold(u.suffix, suffix) {

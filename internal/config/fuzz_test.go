@@ -1,0 +1,67 @@
+package config
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// FuzzLoad: whatever the bytes are, there is no panic and no long wait; errors have places in the file; no secret is
+// shown; and what is read means the same when it is written and read again.
+func FuzzLoad(f *testing.F) {
+	files, err := filepath.Glob("testdata/errors/*.yaml")
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, file := range append(files, "testdata/fleet.yaml", "testdata/example.yaml") {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+		if file == "testdata/example.yaml" {
+			f.Add(uncomment(b))
+		}
+	}
+	schema := fleetSchema()
+	f.Fuzz(func(t *testing.T, b []byte) {
+		start := time.Now()
+		s, err := schema.LoadBytes("f.yaml", b, fleetEnv)
+		if took := time.Since(start); took > 5*time.Second {
+			t.Errorf("%d bytes took %v", len(b), took)
+		}
+		if err != nil {
+			var errs Errors
+			if !errors.As(err, &errs) || len(errs) == 0 || len(errs) > maxErrors+1 {
+				t.Fatalf("not Errors: %v", err)
+			}
+			lines := strings.Count(string(b), "\n") + strings.Count(string(b), "\r") + strings.Count(string(b), "\u0085") +
+				strings.Count(string(b), "\u2028") + strings.Count(string(b), "\u2029") + 2
+			for _, e := range errs {
+				if strings.Contains(e.Error(), "user:pass") && !strings.Contains(string(b), "user:pass") {
+					t.Errorf("a secret is shown: %v", e)
+				}
+				if e.Line > lines {
+					t.Errorf("line %d of %d: %v", e.Line, lines, e)
+				}
+			}
+			return
+		}
+		again, err := schema.LoadBytes("again.yaml", s.Redacted(), fleetEnv)
+		if err != nil {
+			if strings.Contains(err.Error(), "{ secret: NAME }") || strings.Contains(err.Error(), "${env.") {
+				return // names of secrets cannot be read again, nor what looks like an environment value
+			}
+			t.Fatalf("written:\n%s\nread again: %v", s.Redacted(), err)
+		}
+		if again.Hash() != s.Hash() {
+			t.Errorf("written:\n%s\nread again:\n%s", s.Redacted(), again.Redacted())
+		}
+		for _, c := range Diff(s, s) {
+			t.Errorf("differs from itself: %s", c)
+		}
+	})
+}
