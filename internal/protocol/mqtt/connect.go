@@ -1,0 +1,184 @@
+package mqtt
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"time"
+
+	"github.com/windrose-edc/windrose/internal/event"
+	"github.com/windrose-edc/windrose/internal/identity"
+	"github.com/windrose-edc/windrose/internal/protocol/mqtt/wire"
+	"github.com/windrose-edc/windrose/internal/session"
+)
+
+// connect answers CONNECT (3.1) with a session or a refusal.
+func (m *machine) connect(first byte, body []byte) error {
+	c := wire.Connect{}
+	err := m.env.Scratch().dec.Connect(body, &c)
+	if err == nil {
+		err = wire.CheckFlagsOf(c.Version, first)
+	}
+	if v := c.Version; v == wire.V31 || v == wire.V311 || v == wire.V5 {
+		m.version = v
+	}
+	if err != nil {
+		return m.badConnect(err)
+	}
+	if !m.cfg.accept[c.Version] {
+		return m.refuse(wire.UnsupportedVersion)
+	}
+	if c.HasAuthMethod {
+		return m.refuse(wire.BadAuthMethod)
+	}
+	m.bridge = c.Bridge
+	m.maxSend, m.problems = c.MaxPacket, c.Version != wire.V5 || c.RequestProblemInfo
+	h := &hello{keep: c.KeepAlive, asked: c.SessionExpiry}
+	h.req = session.Hello{ClientID: string(c.ClientID), Clean: c.Clean,
+		Origin: event.Origin{Listener: m.cfg.name, Protocol: "mqtt"}}
+	switch {
+	case c.Version != wire.V5 && c.Clean:
+		h.req.Expiry = 0
+	case c.Version != wire.V5:
+		h.req.Expiry = m.cfg.expiry
+	default:
+		h.req.Expiry = min(c.SessionExpiry, m.cfg.expiry)
+		h.req.Window = int(c.ReceiveMax)
+	}
+	if len(c.ClientID) == 0 {
+		if c.Version == wire.V31 || c.Version == wire.V311 && !c.Clean { // [MQTT-3.1.3-8]
+			return m.refuse(wire.ClientIDNotValid)
+		}
+		h.assigned = true
+	}
+	if w := c.Will; w.Present {
+		ev := event.Event{Topic: w.Topic, Payload: w.Payload, Meta: w.Meta, QoS: event.QoS(w.QoS), Retain: w.Retain}
+		h.req.Will = &session.Will{Event: *ev.Keep(), Delay: w.Delay}
+		if w.HasExpiry {
+			h.req.Will.Life = max(w.Expiry, 1)
+		}
+	}
+	h.cred = identity.Credentials{Listener: m.cfg.name, ClientID: h.req.ClientID, Username: string(c.Username), HasUsername: c.HasUsername}
+	if c.HasPassword {
+		h.cred.Password = append([]byte(nil), c.Password...)
+	}
+	m.hello, m.phase = h, phWait
+	m.env.Authenticate(&h.cred)
+	return nil
+}
+
+// badConnect refuses a CONNECT that does not parse. Where the version is known the client is told (3.1.4).
+func (m *machine) badConnect(err error) error {
+	if we, ok := err.(*wire.Error); ok && m.version == 0 && we.Code == wire.UnsupportedVersion {
+		// [MQTT-3.1.2-2] of 3.1.1: return code 1, in the only format that every client reads
+		m.env.SetOut(wire.AppendConnack(m.env.Out(), wire.V311, false, wire.UnsupportedVersion, nil))
+		m.close(err)
+		return nil
+	} else if ok && m.version == wire.V5 {
+		m.env.SetOut(wire.AppendConnack(m.env.Out(), m.version, false, we.Code, nil))
+	} else if ok && (we.Code == wire.ClientIDNotValid || we.Code == wire.UnsupportedVersion) {
+		m.env.SetOut(wire.AppendConnack(m.env.Out(), m.version, false, we.Code, nil))
+	}
+	m.close(err)
+	return nil
+}
+
+func (m *machine) refuse(r wire.Reason) error {
+	m.env.SetOut(wire.AppendConnack(m.env.Out(), m.version, false, r, nil))
+	m.close(&wire.Error{Code: r, Text: "connection refused: " + r.String()})
+	return nil
+}
+
+// authenticated is the answer to env.Authenticate.
+func (m *machine) authenticated(p identity.Principal, d identity.Decision, err error) {
+	if m.phase != phWait {
+		return
+	}
+	h := m.hello
+	clear(h.cred.Password)
+	h.cred.Password = nil
+	switch {
+	case err != nil:
+		_ = m.refuse(wire.ServerUnavailable)
+		return
+	case d != identity.Admitted && h.cred.HasUsername:
+		_ = m.refuse(wire.BadUserNameOrPassword)
+		return
+	case d != identity.Admitted:
+		_ = m.refuse(wire.NotAuthorized)
+		return
+	}
+	if p.Client != "" { // the credential says which client it is
+		if h.req.ClientID != "" && h.req.ClientID != p.Client {
+			_ = m.refuse(wire.ClientIDNotValid)
+			return
+		}
+		h.assigned = h.assigned && m.version == wire.V5
+		h.req.ClientID = p.Client
+	}
+	if h.req.ClientID == "" {
+		h.req.ClientID = newClientID()
+	}
+	h.req.Origin.User, h.req.Origin.Attrs = p.Name, p.Attrs
+	m.open()
+}
+
+func newClientID() string {
+	var b [12]byte
+	_, _ = rand.Read(b[:]) // never fails (crypto/rand)
+	return "wr-" + hex.EncodeToString(b[:])
+}
+
+// moved goes on with CONNECT on the loop where the session lives.
+func (m *machine) moved() { m.open() }
+
+func (m *machine) open() {
+	if m.phase != phWait {
+		return
+	}
+	h, host := m.hello, m.env.Host()
+	s, present, home, err := host.Open(&h.req, m)
+	if err != nil {
+		_ = m.refuse(wire.QuotaExceeded)
+		return
+	}
+	if s == nil {
+		m.env.Move(home)
+		return
+	}
+	m.s, m.phase, m.hello = s, phOpen, nil
+	m.keepAlive = h.keep
+	p := wire.ConnackProps{}
+	if m.version == wire.V5 {
+		if k := m.cfg.keepMax; k != 0 && (h.keep == 0 || h.keep > k) {
+			m.keepAlive = k
+		} else if h.keep != 0 && h.keep < m.cfg.keepMin {
+			m.keepAlive = m.cfg.keepMin
+		}
+		if m.keepAlive != h.keep {
+			p.ServerKeepAlive, p.HasServerKeepAlive = m.keepAlive, true
+		}
+		if h.assigned {
+			p.AssignedClientID = []byte(s.ID)
+		}
+		if s.Expiry != h.asked {
+			p.SessionExpiry, p.HasSessionExpiry = s.Expiry, true
+		}
+		p.ReceiveMax = m.cfg.receiveMax
+		p.MaxPacket = m.cfg.maxPacket
+		p.TopicAliasMax = m.cfg.aliases
+		p.HasSharedSubAvail = true
+	}
+	b := m.env.Out()
+	out := wire.AppendConnack(b, m.version, present, wire.Success, &p)
+	if m.maxSend != 0 && len(out)-len(b) > int(m.maxSend) { // [MQTT-3.1.2-24]: then there is no way to answer
+		m.close(&wire.Error{Code: wire.PacketTooLarge, Text: "maximum packet size smaller than CONNACK"})
+		return
+	}
+	m.env.SetOut(out)
+	m.lastIn = m.env.Now()
+	if m.keepAlive != 0 {
+		m.wake(m.lastIn + int64(m.keepAlive)*int64(time.Second)*3/2)
+	}
+	s.Start()
+	m.env.Resume()
+}

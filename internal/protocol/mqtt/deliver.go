@@ -1,0 +1,47 @@
+package mqtt
+
+import (
+	"time"
+
+	"github.com/windrose-edc/windrose/internal/event"
+	"github.com/windrose-edc/windrose/internal/protocol/mqtt/wire"
+	"github.com/windrose-edc/windrose/internal/session"
+)
+
+// Room implements session.Peer.
+func (m *machine) Room() bool { return m.phase != phClosed && m.env.Pending() < m.cfg.maxOut }
+
+// Send implements session.Peer: it puts a PUBLISH into the output.
+func (m *machine) Send(ev *event.Event, d session.Delivery) bool {
+	sc := m.env.Scratch()
+	p := &sc.out
+	*p = wire.PublishOut{Version: m.version, Topic: ev.Topic, Payload: ev.Payload, PacketID: d.ID, QoS: byte(d.QoS), Dup: d.Dup, Retain: d.Retain}
+	if m.version == wire.V5 {
+		p.Meta = ev.Meta
+		if ev.Expires != 0 {
+			left := ev.Expires - m.env.Now()
+			if left <= 0 {
+				return true // its time passed on the way: nothing is owed ([MQTT-3.3.2-5])
+			}
+			p.Expiry, p.HasExpiry = uint32((left+int64(time.Second)-1)/int64(time.Second)), true
+		}
+		p.SubIDs = sc.ids[:0]
+		for _, s := range d.Subs {
+			if id := s.ID(); id != 0 {
+				p.SubIDs = append(p.SubIDs, id)
+			}
+		}
+		if len(d.Subs) == 0 && d.SubID != 0 {
+			p.SubIDs = append(p.SubIDs, d.SubID)
+		}
+		sc.ids = p.SubIDs
+	}
+	if m.maxSend != 0 && wire.PublishSize(p) > int(m.maxSend) {
+		return false // [MQTT-3.1.2-24]
+	}
+	m.env.SetOut(wire.AppendPublish(m.env.Out(), p))
+	return true
+}
+
+// Release implements session.Peer.
+func (m *machine) Release(id uint16) { m.sendAck(wire.PUBREL, id, wire.Success, "") }

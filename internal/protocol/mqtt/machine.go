@@ -1,0 +1,335 @@
+package mqtt
+
+import (
+	"errors"
+	"time"
+
+	"github.com/windrose-edc/windrose/internal/event"
+	"github.com/windrose-edc/windrose/internal/identity"
+	"github.com/windrose-edc/windrose/internal/protocol/mqtt/wire"
+	"github.com/windrose-edc/windrose/internal/session"
+)
+
+// env is what a machine has done for it: everything that is not thinking. All methods are called on the machine's loop.
+type env interface {
+	Now() int64 // Unix nanoseconds of this turn
+	Host() *session.Host
+	Scratch() *scratch
+	Out() []byte // the output to append to
+	SetOut(b []byte)
+	Pending() int                          // unsent bytes
+	WakeAt(at int64)                       // call tick not later than then; 0: no need
+	Authenticate(cr *identity.Credentials) // calls authenticated, at once or later
+	Move(loop int)                         // take the connection to another loop and call moved there
+	Pause()                                // stop reading
+	Resume()                               // read again and feed what was not consumed
+	Close(err error)                       // after what is in the output is sent
+}
+
+// scratch is what the machines of one loop share. Owned by its loop.
+type scratch struct {
+	dec  wire.Decoder
+	ev   event.Event
+	pub  wire.Publish
+	out  wire.PublishOut
+	ids  []uint32
+	want []session.Want
+}
+
+// phases of a connection.
+const (
+	phConnect = iota // CONNECT awaited
+	phWait           // who it is or where its session lives is being found out
+	phOpen
+	phBye // DISCONNECT came while publishes are held
+	phClosed
+)
+
+// machine is the server end of one MQTT connection: it takes bytes and says what is to be done, without I/O, clock or
+// goroutine. Owned by its loop.
+type machine struct {
+	env env
+	cfg *settings
+	s   *session.Session
+
+	version   wire.Version
+	phase     uint8
+	problems  bool // the client wants reason strings
+	bridge    bool // the client is a bridge: retain flags are passed on as they came, its own events are not
+	graceful  bool
+	paused    bool
+	keepAlive uint16 // seconds; 0: none
+	maxSend   uint32 // the client's maximum packet size; 0: none
+	wakeAt    int64
+	lastIn    int64
+	aliases   [][]byte // topic of each alias, by number
+	hold      *held    // publishes that wait; nil: none
+	hello     *hello   // until the session is open
+}
+
+// held is publishing that waits for a limit, for another loop or for an answer. Owned by its machine.
+type held struct {
+	packets  []byte // whole PUBLISH packets, in order
+	why      session.Hold
+	until    int64 // when to try again; 0: when something happens
+	acked    int   // of packets, those that want an answer
+	since    int64 // when reading was paused; 0: it is not
+	dropping bool  // the pause has lasted as long as it may
+}
+
+// hello is a CONNECT that is being answered. Owned by its machine.
+type hello struct {
+	req      session.Hello
+	cred     identity.Credentials
+	keep     uint16
+	asked    uint32 // session expiry that the client asked for
+	assigned bool   // the client id is ours
+}
+
+var (
+	errKeepAlive   = errors.New("keep alive time passed without a packet")
+	errNoConnect   = errors.New("no CONNECT in time")
+	errBye         = errors.New("client disconnected")
+	errRefused     = errors.New("connection refused")
+	errHeldTooLong = errors.New("publishes above the limit for too long")
+)
+
+// init makes the machine ready for its first byte.
+func (m *machine) init(e env, cfg *settings) {
+	*m = machine{env: e, cfg: cfg, problems: true}
+	m.lastIn = e.Now()
+	m.wake(m.lastIn + int64(cfg.connectIn))
+}
+
+// wake asks for a tick not later than at.
+func (m *machine) wake(at int64) {
+	if m.wakeAt == 0 || at < m.wakeAt {
+		m.wakeAt = at
+		m.env.WakeAt(at)
+	}
+}
+
+// feed takes what arrived and returns how much of it was used. The rest must come again, in front of what follows it.
+func (m *machine) feed(b []byte) (n int, err error) {
+	m.lastIn = m.env.Now()
+	for n < len(b) {
+		if m.phase == phWait || m.phase == phBye || m.phase == phClosed || m.paused {
+			if m.phase == phBye || m.phase == phClosed {
+				return len(b), nil
+			}
+			return n, nil
+		}
+		first, body, k, err := wire.Next(b[n:], m.cfg.maxPacket)
+		if err != nil {
+			return n, m.fail(err)
+		}
+		if k == 0 {
+			return n, nil
+		}
+		used, err := m.step(first, body, b[n:n+k])
+		if err != nil {
+			return n, m.fail(err)
+		}
+		if !used {
+			return n, nil
+		}
+		n += k
+	}
+	return n, nil
+}
+
+// step takes one packet. used is false when it cannot be taken now and must come again.
+func (m *machine) step(first byte, body, packet []byte) (used bool, err error) {
+	kind := wire.KindOf(first)
+	if m.phase == phConnect {
+		if kind != wire.CONNECT {
+			return false, errNotConnect
+		}
+		return true, m.connect(first, body)
+	}
+	if err := wire.CheckFlagsOf(m.version, first); err != nil {
+		return false, err
+	}
+	switch kind {
+	case wire.PUBLISH:
+		return m.publish(first, body, packet)
+	case wire.PUBACK, wire.PUBREC, wire.PUBREL, wire.PUBCOMP:
+		return true, m.ack(kind, body)
+	case wire.SUBSCRIBE:
+		return true, m.subscribe(body)
+	case wire.UNSUBSCRIBE:
+		return true, m.unsubscribe(body)
+	case wire.PINGREQ:
+		if err := wire.CheckEmpty(body); err != nil {
+			return false, err
+		}
+		m.env.SetOut(wire.AppendPingresp(m.env.Out()))
+		return true, nil
+	case wire.DISCONNECT:
+		return true, m.disconnect(body)
+	case wire.AUTH:
+		return true, m.auth(body)
+	}
+	return false, wire.ErrKind
+}
+
+var errNotConnect = &wire.Error{Code: wire.ProtocolError, Text: "first packet is not CONNECT"}
+
+// fail ends the connection for an error of the peer: MQTT 5 clients are told, others are not ([MQTT-4.8.0-1] of 3.1.1).
+func (m *machine) fail(err error) error {
+	if m.phase == phClosed {
+		return nil
+	}
+	var we *wire.Error
+	if errors.As(err, &we) && m.version == wire.V5 && m.phase >= phOpen {
+		m.say(we.Code, we.Text)
+	}
+	m.close(err)
+	return nil
+}
+
+// say puts a DISCONNECT with a reason into the output (MQTT 5, 3.14).
+func (m *machine) say(r wire.Reason, text string) {
+	if m.version != wire.V5 {
+		return
+	}
+	var p wire.DisconnectProps
+	if m.problems {
+		p.ReasonString = []byte(text)
+	}
+	b := m.env.Out()
+	out := wire.AppendDisconnect(b, m.version, r, &p)
+	if m.maxSend != 0 && len(out)-len(b) > int(m.maxSend) {
+		out = wire.AppendDisconnect(b, m.version, r, nil)
+	}
+	m.env.SetOut(out)
+}
+
+// close ends the connection and leaves the session.
+func (m *machine) close(err error) {
+	if m.phase == phClosed {
+		return
+	}
+	m.phase = phClosed
+	m.leave()
+	m.env.Close(err)
+}
+
+func (m *machine) leave() {
+	if h := m.hold; h != nil && m.s != nil {
+		m.env.Host().Tally.Dropped[session.DropHeld]++
+		m.hold = nil
+	}
+	if s := m.s; s != nil {
+		m.s = nil
+		s.Detach(m, m.graceful)
+	}
+}
+
+// gone is called when the connection has ended. Publishes that came before a goodbye and are held still go their way.
+func (m *machine) gone() {
+	if m.phase == phBye {
+		return
+	}
+	if m.phase != phClosed {
+		m.phase = phClosed
+		m.leave()
+	}
+}
+
+// tick is called at the time that was asked for, or later.
+func (m *machine) tick(now int64) {
+	m.wakeAt = 0
+	switch m.phase {
+	case phConnect, phWait:
+		at := m.lastIn + int64(m.cfg.connectIn)
+		if m.phase == phConnect && now >= at {
+			m.close(errNoConnect)
+			return
+		}
+		m.wake(now + int64(m.cfg.connectIn))
+	case phOpen, phBye:
+		if m.hold != nil {
+			m.unhold(now)
+		}
+		if m.phase == phOpen {
+			m.checkAlive(now)
+		}
+	}
+}
+
+// checkAlive closes a connection that was silent for one and a half times its keep alive ([MQTT-3.1.2-22]). Reading that
+// we paused is not the client's silence.
+func (m *machine) checkAlive(now int64) {
+	if m.keepAlive == 0 {
+		return
+	}
+	if m.paused {
+		m.lastIn = now
+	}
+	at := m.lastIn + int64(m.keepAlive)*int64(time.Second)*3/2
+	if now >= at {
+		m.say(wire.KeepAliveTimeout, "")
+		m.close(errKeepAlive)
+		return
+	}
+	m.wake(at)
+}
+
+// disconnect is the client's goodbye (3.14).
+func (m *machine) disconnect(body []byte) error {
+	d := wire.Disconnect{}
+	if err := m.env.Scratch().dec.Disconnect(m.version, body, &d); err != nil {
+		return err
+	}
+	if d.HasSessionExpiry {
+		if m.s.Expiry == 0 && d.SessionExpiry != 0 {
+			return &wire.Error{Code: wire.ProtocolError, Text: "session expiry raised from 0"}
+		}
+		m.s.SetExpiry(min(d.SessionExpiry, m.cfg.expiry))
+	}
+	m.graceful = d.Reason != wire.DisconnectWithWill
+	if m.hold != nil {
+		m.phase = phBye
+		return nil
+	}
+	m.close(errBye)
+	return nil
+}
+
+// auth is enhanced authentication (4.12): no mechanism is configured yet, and a client cannot have asked for one.
+func (m *machine) auth(body []byte) error {
+	a := wire.Auth{}
+	if err := m.env.Scratch().dec.Auth(body, &a); err != nil {
+		return err
+	}
+	return &wire.Error{Code: wire.ProtocolError, Text: "AUTH without an authentication method in CONNECT"}
+}
+
+// Kick implements session.Peer.
+func (m *machine) Kick(w session.Why) {
+	switch w {
+	case session.TakenOver:
+		m.say(wire.SessionTakenOver, "")
+	case session.Shutdown:
+		m.say(wire.ServerShuttingDown, "")
+	case session.OutboxFull:
+		m.say(wire.QuotaExceeded, "outbox full")
+	case session.Limited:
+		m.say(wire.MessageRateTooHigh, "")
+	case session.Busy:
+		m.say(wire.ServerBusy, "")
+	case session.Kicked:
+		m.say(wire.AdministrativeAction, "")
+	}
+	m.close(kicked[w])
+}
+
+var kicked = [...]error{
+	session.TakenOver:  errors.New("session taken over"),
+	session.Shutdown:   errors.New("node stops"),
+	session.Kicked:     errors.New("disconnected by an operator or a rule"),
+	session.OutboxFull: errors.New("outbox full"),
+	session.Limited:    errors.New("published above the limit"),
+	session.Busy:       errors.New("too many subscriptions at once"),
+}

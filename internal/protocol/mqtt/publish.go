@@ -1,0 +1,295 @@
+package mqtt
+
+import (
+	"errors"
+	"time"
+
+	"github.com/windrose-edc/windrose/internal/event"
+	"github.com/windrose-edc/windrose/internal/protocol/mqtt/wire"
+	"github.com/windrose-edc/windrose/internal/session"
+)
+
+var (
+	errReceiveMax = &wire.Error{Code: wire.ReceiveMaximumExceeded, Text: "more publishes without an answer than the receive maximum"}
+	errAlias      = &wire.Error{Code: wire.TopicAliasInvalid, Text: "topic alias out of range"}
+	errNoAlias    = &wire.Error{Code: wire.ProtocolError, Text: "topic alias not known"}
+	errAckWrong   = &wire.Error{Code: wire.ProtocolError, Text: "acknowledgement does not fit the delivery"}
+	errHoldFull   = &wire.Error{Code: wire.QuotaExceeded, Text: "publishing above the limit"}
+	errRejected   = errors.New("event refused by the listener's rule")
+)
+
+// publish takes a PUBLISH (3.3): it walks, or it is held behind others that wait.
+func (m *machine) publish(first byte, body, packet []byte) (used bool, err error) {
+	if m.hold != nil {
+		return m.holdMore(first, body, packet)
+	}
+	why, until, err := m.walk(first, body)
+	if err != nil {
+		return false, err
+	}
+	if why == session.Go || m.phase == phClosed {
+		return true, nil
+	}
+	if why == session.HoldQuota && m.version == wire.V5 {
+		return false, errReceiveMax // [MQTT-3.3.4-9]
+	}
+	m.hold = &held{}
+	used, err = m.holdMore(first, body, packet)
+	m.holdFor(why, until)
+	return used, err
+}
+
+// walk decodes and publishes.
+func (m *machine) walk(first byte, body []byte) (session.Hold, int64, error) {
+	sc := m.env.Scratch()
+	p := &sc.pub
+	if err := sc.dec.Publish(m.version, first, body, p); err != nil {
+		return session.Go, 0, err
+	}
+	if p.HasAlias {
+		if err := m.alias(p); err != nil {
+			return session.Go, 0, err
+		}
+	}
+	now := m.env.Now()
+	ev := &sc.ev
+	*ev = event.Event{Topic: p.Topic, Payload: p.Payload, Meta: p.Meta, From: m.s.Origin, Time: now, QoS: event.QoS(p.QoS), Retain: p.Retain}
+	if p.HasExpiry {
+		ev.Expires = now + max(int64(p.Expiry)*int64(time.Second), 1)
+	}
+	hold, until := m.s.Publish(ev, p.PacketID, p.Dup)
+	return hold, until, nil
+}
+
+// alias resolves a topic alias (3.3.2.3.4).
+func (m *machine) alias(p *wire.Publish) error {
+	if p.Alias == 0 || p.Alias > m.cfg.aliases {
+		return errAlias
+	}
+	for int(p.Alias) > len(m.aliases) {
+		m.aliases = append(m.aliases, nil)
+	}
+	if len(p.Topic) > 0 {
+		m.aliases[p.Alias-1] = append([]byte(nil), p.Topic...)
+		return nil
+	}
+	if p.Topic = m.aliases[p.Alias-1]; p.Topic == nil {
+		return errNoAlias
+	}
+	return nil
+}
+
+// holdFor says why and until when publishing waits.
+func (m *machine) holdFor(why session.Hold, until int64) {
+	h := m.hold
+	h.why, h.until = why, until
+	switch why {
+	case session.HoldMail:
+		h.until = m.env.Now() + int64(time.Millisecond)
+	case session.HoldQuota:
+		h.until = 0
+	case session.Go, session.HoldLimit:
+	}
+	if h.until != 0 {
+		m.wake(h.until)
+	}
+}
+
+// holdMore puts a PUBLISH behind those that wait. At the bound the listener's rule applies.
+func (m *machine) holdMore(first byte, body, packet []byte) (used bool, err error) {
+	h := m.hold
+	qos := first >> 1 & 3
+	if len(h.packets) > 0 && len(h.packets)+len(packet) > m.cfg.holdBytes {
+		switch {
+		case m.cfg.onHold == "disconnect", h.dropping && qos > 0:
+			return false, errHoldFull
+		case qos == 0 && (m.cfg.onHold == "drop_qos0" || h.dropping):
+			m.env.Host().Tally.Dropped[session.DropHeld]++
+			return true, nil
+		}
+		m.pause()
+		return false, nil
+	}
+	if qos > 0 {
+		if m.version == wire.V5 && m.s.Unanswered()+h.acked >= int(m.cfg.receiveMax) {
+			return false, errReceiveMax
+		}
+		h.acked++
+	}
+	// what is malformed is refused now, not when its turn comes
+	sc := m.env.Scratch()
+	if err := sc.dec.Publish(m.version, first, body, &sc.pub); err != nil {
+		return false, err
+	}
+	h.packets = append(h.packets, packet...)
+	return true, nil
+}
+
+// pause stops reading, for at most half the keep alive: pings and acknowledgements must get through.
+func (m *machine) pause() {
+	h := m.hold
+	m.paused = true
+	h.since = m.env.Now()
+	m.env.Pause()
+	m.wake(h.since + m.pauseMax())
+}
+
+func (m *machine) pauseMax() int64 {
+	if m.keepAlive == 0 {
+		return int64(30 * time.Second)
+	}
+	return int64(m.keepAlive) * int64(time.Second) / 2
+}
+
+func (m *machine) resume() {
+	if m.paused {
+		m.paused = false
+		m.env.Resume()
+	}
+}
+
+// unhold tries the publishes that wait, in order.
+func (m *machine) unhold(now int64) {
+	h := m.hold
+	if h.until > now {
+		m.wake(h.until)
+	} else {
+		m.drainHeld()
+	}
+	if m.hold == nil || m.phase == phClosed {
+		return
+	}
+	if m.paused {
+		switch at := h.since + m.pauseMax(); {
+		case len(h.packets) < m.cfg.holdBytes/2:
+			m.resume()
+		case now >= at:
+			h.dropping = true
+			m.resume()
+		default:
+			m.wake(at)
+		}
+	}
+}
+
+// drainHeld publishes what waits until something holds again.
+func (m *machine) drainHeld() {
+	h := m.hold
+	n := 0
+	for n < len(h.packets) {
+		first, body, k, err := wire.Next(h.packets[n:], m.cfg.maxPacket)
+		if err == nil && k > 0 {
+			var why session.Hold
+			var until int64
+			if why, until, err = m.walk(first, body); err == nil && m.phase != phClosed && why != session.Go {
+				h.packets = h.packets[:copy(h.packets, h.packets[n:])]
+				m.holdFor(why, until)
+				return
+			}
+		}
+		if err != nil {
+			_ = m.fail(err)
+			return
+		}
+		if m.phase == phClosed {
+			return
+		}
+		if first>>1&3 > 0 {
+			h.acked--
+		}
+		n += k
+	}
+	m.hold = nil
+	if m.phase == phBye {
+		m.close(errBye)
+		return
+	}
+	m.resume()
+}
+
+// Answer implements session.Peer: what became of an event of this client.
+func (m *machine) Answer(r session.Receipt) {
+	if h := m.hold; h != nil && h.why == session.HoldQuota && h.until == 0 {
+		h.until = m.env.Now()
+		m.wake(h.until)
+	}
+	kind := wire.PUBACK
+	if r.QoS == event.ExactlyOnce {
+		kind = wire.PUBREC
+	}
+	w := &Outcomes[r.Outcome]
+	if m.version == wire.V5 {
+		if w.ends {
+			m.say(w.v5, r.Outcome.Text())
+			m.close(&wire.Error{Code: w.v5, Text: r.Outcome.Text()})
+			return
+		}
+		text := ""
+		if w.v5.Failed() && m.problems {
+			text = r.Outcome.Text()
+		}
+		m.sendAck(kind, r.ID, w.v5, text)
+		return
+	}
+	if !r.Outcome.OK() {
+		on := ruleDisconnect
+		if w.v3 == rule3 {
+			on = m.cfg.onReject
+		}
+		switch on {
+		case ruleDisconnect:
+			m.close(errRejected)
+			return
+		case ruleSilent:
+			return
+		case ruleAck:
+		}
+	}
+	m.sendAck(kind, r.ID, wire.Success, "")
+}
+
+func (m *machine) sendAck(kind wire.Kind, id uint16, r wire.Reason, text string) {
+	b := m.env.Out()
+	out := wire.AppendAck(b, m.version, kind, id, r, text)
+	if text != "" && m.maxSend != 0 && len(out)-len(b) > int(m.maxSend) {
+		out = wire.AppendAck(b, m.version, kind, id, r, "")
+	}
+	m.env.SetOut(out)
+}
+
+// ack takes PUBACK, PUBREC, PUBREL and PUBCOMP (3.4 to 3.7).
+func (m *machine) ack(kind wire.Kind, body []byte) error {
+	a := wire.Ack{}
+	if err := m.env.Scratch().dec.Ack(m.version, kind, body, &a); err != nil {
+		return err
+	}
+	var got session.Ack
+	switch kind {
+	case wire.PUBACK:
+		got = m.s.Acked(a.PacketID)
+	case wire.PUBREC:
+		refused := a.Reason.Failed()
+		got = m.s.Got(a.PacketID, refused)
+		switch {
+		case got == session.AckOK && !refused:
+			m.Release(a.PacketID)
+		case got == session.AckUnknown && !refused:
+			m.Release(a.PacketID) // the exchange goes to its end ([MQTT-4.3.3-4]), see PUBREL
+		}
+	case wire.PUBREL:
+		// An id that is not known was released before: the client did not get our PUBCOMP. It is told success, for
+		// clients report a failed publish on 0x92 although the event was taken.
+		m.s.Released(a.PacketID)
+		m.sendAck(wire.PUBCOMP, a.PacketID, wire.Success, "")
+		if m.hold != nil && m.hold.why == session.HoldQuota {
+			m.hold.until = m.env.Now()
+			m.wake(m.hold.until)
+		}
+	case wire.PUBCOMP:
+		got = m.s.Completed(a.PacketID)
+	}
+	if got == session.AckWrong {
+		return errAckWrong
+	}
+	return nil
+}

@@ -1,0 +1,113 @@
+package mqtt
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"time"
+
+	"github.com/windrose-edc/windrose/internal/identity"
+	"github.com/windrose-edc/windrose/internal/loop"
+	"github.com/windrose-edc/windrose/internal/observe"
+	"github.com/windrose-edc/windrose/internal/protocol/mqtt/wire"
+	"github.com/windrose-edc/windrose/internal/session"
+)
+
+// Deps is what a server works with. Immutable; Auth is asked for each connection.
+type Deps struct {
+	Loops   []*loop.Loop
+	Hosts   []*session.Host // by loop
+	Auth    func() *identity.Chain
+	Slow    func(work func()) bool // runs work beside the loops; false when too much is waiting
+	Metrics *observe.Registry
+	Logger  *slog.Logger
+	Limited *observe.LimitedLogger // for lines that a peer can cause; may be nil
+}
+
+// Server is an MQTT listener's protocol end. Immutable after NewServer except its counters; safe for concurrent use.
+type Server struct {
+	name    string
+	cfg     *settings
+	deps    Deps
+	scratch []*scratch // by loop
+	ends    map[string]*observe.Counter
+	opened  *observe.Counter
+}
+
+// Why a connection ended, as the metric says it.
+const (
+	endClient    = "client"
+	endEOF       = "peer_closed"
+	endKeepAlive = "keep_alive"
+	endTakeover  = "taken_over"
+	endRefused   = "refused"
+	endProtocol  = "protocol_error"
+	endStopped   = "stopped"
+	endOther     = "other"
+)
+
+// NewServer makes the protocol end of the listener of that name.
+func NewServer(name string, spec ListenerSpec, d Deps) (*Server, error) {
+	cfg, err := spec.settings(name, d.Hosts[0].Limits().Receive)
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{name: name, cfg: cfg, deps: d, ends: make(map[string]*observe.Counter)}
+	for range d.Loops {
+		s.scratch = append(s.scratch, &scratch{})
+	}
+	for _, r := range []string{endClient, endEOF, endKeepAlive, endTakeover, endRefused, endProtocol, endStopped, endOther} {
+		s.ends[r] = d.Metrics.Counter("windrose_mqtt_ended_connections_total", "Connections that ended, by reason.", "listener", name, "reason", r)
+	}
+	s.opened = d.Metrics.Counter("windrose_mqtt_accepted_connections_total", "Connections that were accepted.", "listener", name)
+	return s, nil
+}
+
+// Accept gives a new connection its handler.
+func (s *Server) Accept(c *loop.Conn) loop.Handler {
+	s.opened.Inc()
+	h := &conn{srv: s, c: c}
+	h.timer.Init(h)
+	c.SetMaxPartial(int(s.cfg.maxPacket) + 5)
+	h.init(h, s.cfg)
+	return h
+}
+
+func (s *Server) closed(c *conn, err error) {
+	why := reasonOf(err)
+	s.ends[why].Inc()
+	if s.deps.Limited != nil && (why == endProtocol || why == endRefused) {
+		s.deps.Limited.Info(s.name+why, "connection ended", slog.String("listener", s.name),
+			slog.String("remote", c.c.RemoteAddr().String()), slog.String("reason", err.Error()))
+	}
+}
+
+func reasonOf(err error) string {
+	var we *wire.Error
+	switch {
+	case err == nil, errors.Is(err, errBye):
+		return endClient
+	case errors.Is(err, io.EOF):
+		return endEOF
+	case errors.Is(err, errKeepAlive):
+		return endKeepAlive
+	case errors.Is(err, kicked[session.TakenOver]):
+		return endTakeover
+	case errors.Is(err, kicked[session.Shutdown]), errors.Is(err, loop.ErrStopped):
+		return endStopped
+	case errors.As(err, &we) && refusedBy[we.Code]:
+		return endRefused
+	case errors.As(err, &we):
+		return endProtocol
+	}
+	return endOther
+}
+
+// refusedBy are the reasons that are no fault of the packet.
+var refusedBy = map[wire.Reason]bool{wire.NotAuthorized: true, wire.BadUserNameOrPassword: true, wire.ClientIDNotValid: true,
+	wire.ServerUnavailable: true, wire.QuotaExceeded: true, wire.UnsupportedVersion: true, wire.BadAuthMethod: true}
+
+func contextFor(d time.Duration) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.Background(), d)
+}

@@ -1,0 +1,87 @@
+package mqtt
+
+import (
+	"github.com/windrose-edc/windrose/internal/event"
+	"github.com/windrose-edc/windrose/internal/policy"
+	"github.com/windrose-edc/windrose/internal/protocol/mqtt/wire"
+	"github.com/windrose-edc/windrose/internal/session"
+)
+
+// subscribe takes a SUBSCRIBE (3.8). SUBACK follows when every loop's events reach the new subscriptions.
+func (m *machine) subscribe(body []byte) error {
+	sc := m.env.Scratch()
+	q := wire.Subscribe{}
+	if err := sc.dec.Subscribe(m.version, body, &q); err != nil {
+		return err
+	}
+	wants, codes := sc.want[:0], make([]byte, 0, 4)
+	for {
+		f, o, ok := q.Next()
+		if !ok {
+			break
+		}
+		code := m.may(f, o)
+		codes = append(codes, code)
+		if code < 0x80 {
+			wants = append(wants, session.Want{Filter: f, QoS: event.QoS(code), NoLocal: o.NoLocal || m.bridge, RetainAsPublished: o.RetainAsPublished || m.bridge,
+				ID: q.SubID, Replay: session.Replay(o.RetainHandling)})
+		}
+	}
+	sc.want = wants
+	id := q.PacketID
+	m.s.Subscribe(wants, func() { m.env.SetOut(wire.AppendSuback(m.env.Out(), m.version, id, codes)) })
+	clear(sc.want)
+	return nil
+}
+
+// may asks whether a filter may be subscribed to and answers with the code for SUBACK.
+func (m *machine) may(f []byte, o wire.SubOptions) byte {
+	if _, _, shared, _ := event.SplitShared(f); shared {
+		return m.refusal(wire.SharedSubsNotSupported)
+	}
+	v := m.s.MaySubscribe(f, event.QoS(o.QoS))
+	if v.Kind == policy.Pass {
+		return o.QoS
+	}
+	r := Outcomes[v.Outcome].v5
+	if r == wire.TopicNameInvalid {
+		r = wire.TopicFilterInvalid
+	}
+	return m.refusal(r)
+}
+
+func (m *machine) refusal(r wire.Reason) byte {
+	if m.version != wire.V5 {
+		return 0x80 // [MQTT-3.9.3-1]
+	}
+	return byte(r)
+}
+
+// unsubscribe takes an UNSUBSCRIBE (3.10).
+func (m *machine) unsubscribe(body []byte) error {
+	sc := m.env.Scratch()
+	q := wire.Unsubscribe{}
+	if err := sc.dec.Unsubscribe(m.version, body, &q); err != nil {
+		return err
+	}
+	var filters [][]byte
+	for {
+		f, ok := q.Next()
+		if !ok {
+			break
+		}
+		filters = append(filters, f)
+	}
+	had := make([]bool, len(filters))
+	codes := make([]byte, len(filters))
+	id := q.PacketID
+	m.s.Unsubscribe(filters, had, func() {
+		for i, ok := range had {
+			if !ok {
+				codes[i] = byte(wire.NoSubscriptionExisted)
+			}
+		}
+		m.env.SetOut(wire.AppendUnsuback(m.env.Out(), m.version, id, codes))
+	})
+	return nil
+}
