@@ -1,0 +1,115 @@
+package route
+
+import (
+	"github.com/windrose-edc/windrose/internal/event"
+	"github.com/windrose-edc/windrose/internal/loop"
+)
+
+// What one loop has to tell another travels in batches: the events for the takers there, and the outcomes of the events
+// that came from there. A batch is staged without locks and posted once per turn.
+
+// keepFrom is the payload size from which an event crosses by reference (kept once) rather than by a copy into the batch.
+const keepFrom = 16 << 10
+
+// rec is one event of a batch. Its bytes lie in the batch's data, or in kept.
+type rec struct {
+	kept    *event.Kept
+	from    *event.Origin
+	time    int64
+	expires int64
+	token   uint64 // of the fan's leg on the sending loop; 0: nobody waits
+	off     int
+	topic   int
+	meta    int
+	payload int
+	legs    int // index of the first leg in legs
+	nlegs   int
+	qos     event.QoS
+	retain  bool
+}
+
+// settlement is one outcome on its way back.
+type settlement struct {
+	token uint64
+	n     int32
+	o     event.Outcome
+}
+
+// batch is the events for another loop of one turn. Owned by who holds it: the stager, the mailbox, the reader.
+type batch struct {
+	recs []rec
+	legs []Sub
+	data []byte
+}
+
+// answers is the outcomes for another loop of one turn. They need no credit: there can be no more of them than events
+// whose outcome is open, and those are bounded where they come from. Owned like a batch.
+type answers struct {
+	list []settlement
+}
+
+// pair is the mail from one loop to another. Immutable; the mailboxes are safe for concurrent use.
+type pair struct {
+	events  *loop.Mailbox[batch]
+	answers *loop.Mailbox[answers]
+}
+
+func newPair(to loop.Waker, credit int64) pair {
+	return pair{loop.NewMailbox(to, credit, merge), loop.NewMailbox(to, 0, mergeAnswers)}
+}
+
+func mergeAnswers(into, from *answers) {
+	into.list = append(into.list, from.list...)
+	from.list = from.list[:0]
+}
+
+// size is what the batch takes of the pair's credit.
+func (b *batch) size() int64 { return int64(len(b.data) + len(b.recs)*96 + len(b.legs)*8) }
+
+func (b *batch) reset() {
+	clear(b.recs)
+	b.recs, b.legs = b.recs[:0], b.legs[:0]
+	if cap(b.data) > 4<<20 {
+		b.data = nil // one burst must not hold its memory for ever
+	}
+	b.data = b.data[:0]
+}
+
+// add stages an event for takers of one loop.
+func (b *batch) add(ev *event.Event, legs []Sub, token uint64) {
+	r := rec{from: ev.From, time: ev.Time, expires: ev.Expires, token: token, off: len(b.data), qos: ev.QoS, retain: ev.Retain,
+		legs: len(b.legs), nlegs: len(legs)}
+	if len(ev.Payload) >= keepFrom {
+		r.kept = ev.Keep()
+	} else {
+		r.topic, r.meta, r.payload = len(ev.Topic), len(ev.Meta), len(ev.Payload)
+		b.data = append(append(append(b.data, ev.Topic...), ev.Meta...), ev.Payload...)
+	}
+	b.legs = append(b.legs, legs...)
+	b.recs = append(b.recs, r)
+}
+
+// event rebuilds the i-th event in ev, which borrows the batch's bytes.
+func (b *batch) event(r *rec, ev *event.Event) {
+	if r.kept != nil {
+		*ev = r.kept.Event
+		return
+	}
+	t := r.off + r.topic
+	m := t + r.meta
+	*ev = event.Event{Topic: b.data[r.off:t:t], Meta: b.data[t:m:m], Payload: b.data[m : m+r.payload : m+r.payload],
+		From: r.from, Time: r.time, Expires: r.expires, QoS: r.qos, Retain: r.retain}
+}
+
+// merge appends src to dst when the reader has not taken dst yet.
+func merge(dst, src *batch) {
+	o, l := len(dst.data), len(dst.legs)
+	for _, r := range src.recs {
+		r.off += o
+		r.legs += l
+		dst.recs = append(dst.recs, r)
+	}
+	dst.data = append(dst.data, src.data...)
+	dst.legs = append(dst.legs, src.legs...)
+	src.reset()
+}

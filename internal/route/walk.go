@@ -1,0 +1,405 @@
+package route
+
+import (
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/windrose-edc/windrose/internal/event"
+)
+
+// Outbox takes events for one subscriber, on its home loop. Take borrows ev; subs are the subscriber's own that matched,
+// at least one. It answers at once: Accepted (taken over), NoMatch (not meant for it after all), or a refusal.
+type Outbox interface {
+	Take(ev *event.Event, subs []Sub) event.Outcome
+}
+
+// Clock is what a walker needs of its loop.
+type Clock interface {
+	ID() int
+	Now() int64 // Unix nanoseconds of this turn
+	Wake()      // any goroutine
+}
+
+// DefaultDeadline is how long a publisher waits for the outcome of an event.
+const DefaultDeadline = 30 * time.Second
+
+// deadlineGrace is how much longer the fan waits than its targets, so that a target's own answer comes first.
+const deadlineGrace = time.Second
+
+// planMax bounds the matches that are cached with their topic.
+const (
+	planSlots = 1 << 10
+	planMax   = 1 << 11
+)
+
+// plan is the sorted match of one topic. Owned by its walker.
+type plan struct {
+	gen    uint64
+	topic  []byte
+	subs   []Sub // sorted: runs of one taker are neighbours, so are the takers of one loop; routes last
+	routes int   // where the routes begin
+}
+
+// Stats counts what a walker did. Owned by its loop; read it there.
+type Stats struct {
+	Walked, NoMatch, Legs, Remote, Refused, MailDropped, Expired uint64
+}
+
+// Net is all walkers of a node and what they share. Immutable after NewNet except the table, which is swapped whole.
+type Net struct {
+	index    *Index
+	table    atomic.Pointer[Table]
+	walkers  []*Walker
+	deadline int64
+}
+
+// NewNet makes the walkers of a node, one for each loop. credit bounds the bytes of events under way between two loops.
+func NewNet(ix *Index, clocks []Clock, credit int64, deadline time.Duration) *Net {
+	n := &Net{index: ix, deadline: int64(deadline)}
+	for i, c := range clocks {
+		w := &Walker{net: n, id: i, clock: c, fan: newFan(), out: make([]batch, len(clocks)), back: make([]answers, len(clocks))}
+		for range clocks {
+			w.in = append(w.in, newPair(c, credit))
+		}
+		n.walkers = append(n.walkers, w)
+	}
+	return n
+}
+
+// SetTable swaps the routes. The caller puts their filters into the index before and takes the old ones out after.
+func (n *Net) SetTable(t *Table) { n.table.Store(t) }
+
+// Table is the routes in force.
+func (n *Net) Table() *Table { return n.table.Load() }
+
+// Index is the subscription index.
+func (n *Net) Index() *Index { return n.index }
+
+// Walker is the i-th loop's.
+func (n *Net) Walker(i int) *Walker { return n.walkers[i] }
+
+// Walker is one loop's end of the walk. Owned by its loop, except Settle, which is safe for concurrent use.
+type Walker struct {
+	net    *Net
+	id     int
+	clock  Clock
+	takers []Outbox
+	spare  []int32 // free places in takers
+	plans  [planSlots]plan
+	big    plan // matches too many to cache
+	fan    fan
+	out    []batch     // staged, by destination loop
+	back   []answers   // staged, by destination loop
+	in     []pair      // mail, by source loop
+	cur    batch       // being read
+	heard  answers     // being read
+	ev     event.Event // of cur, rebuilt for each record
+	stats  Stats
+
+	outside struct { // outcomes from other goroutines; guarded by mu
+		mu      sync.Mutex
+		settles []settlement
+	}
+	taken []settlement
+}
+
+// Stats is the walker's counters. Only on its loop.
+func (w *Walker) Stats() *Stats { return &w.stats }
+
+// Open is how many events wait for an outcome. Only on the loop.
+func (w *Walker) Open() int { return w.fan.n }
+
+// Join gives a subscriber a taker number on this loop; ok is false when the loop has no more.
+func (w *Walker) Join(o Outbox) (taker uint32, ok bool) {
+	if n := len(w.spare); n > 0 {
+		i := w.spare[n-1]
+		w.spare = w.spare[:n-1]
+		w.takers[i] = o
+		return Taker(w.id, int(i)), true
+	}
+	if len(w.takers) == 0 {
+		w.takers = append(w.takers, nil) // number 0 means: no taker
+	}
+	if len(w.takers) >= MaxTakers {
+		return 0, false
+	}
+	w.takers = append(w.takers, o)
+	return Taker(w.id, len(w.takers)-1), true
+}
+
+// Leave ends deliveries to a taker. Its number stays reserved until Reuse.
+func (w *Walker) Leave(taker uint32) { w.takers[Sub(uint64(taker)<<32).Slot()] = nil }
+
+// Reuse gives the number of a taker back; only when no entry of the index names it any more.
+func (w *Walker) Reuse(taker uint32) {
+	w.spare = append(w.spare, int32(Sub(uint64(taker)<<32).Slot()))
+}
+
+// Congested says that a loop has no room for more events now: publishing is to be held until Walk is tried again in a
+// later turn. Acknowledgements are not affected.
+func (w *Walker) Congested() bool {
+	if w.fan.n >= fanMax {
+		return true
+	}
+	for i := range w.out {
+		if i != w.id && w.out[i].size() >= w.net.walkers[i].in[w.id].events.Credit() {
+			return true
+		}
+	}
+	return false
+}
+
+// Walk hands the event to everyone who matched and settles t exactly once, during the call or later on this loop. ev is
+// borrowed for the call.
+func (w *Walker) Walk(ev *event.Event, t event.Ticket) {
+	w.stats.Walked++
+	p := w.match(ev.Topic)
+	slot := int32(-1)
+	var accepted, refused bool
+	var refusal event.Outcome
+	final := false
+	if p.routes < len(p.subs) {
+		tbl := w.net.table.Load()
+		for _, s := range p.subs[p.routes:] {
+			r := tbl.at(s.Slot())
+			if r == nil || comesFrom(ev, r.Pool) {
+				continue
+			}
+			w.stats.Legs++
+			r.matched.Add(1)
+			lt := event.Ticket{}
+			if t.Waits() {
+				if slot < 0 {
+					slot = w.fan.begin(t, w.clock.Now()+w.net.deadline+int64(deadlineGrace))
+				}
+				d, _ := r.Target.(Decider)
+				lt = event.Ticket{To: w, Token: w.fan.leg(slot, d)}
+			}
+			r.Target.Deliver(ev, lt)
+			if r.Final {
+				final = true
+				break
+			}
+		}
+	}
+	if !final {
+		for subs := p.subs[:p.routes]; len(subs) > 0; {
+			l := subs[0].Loop()
+			if l != w.id {
+				n := 1
+				for n < len(subs) && subs[n].Loop() == l {
+					n++
+				}
+				slot = w.remote(ev, l, subs[:n], t, slot)
+				subs = subs[n:]
+				continue
+			}
+			n := run(subs)
+			switch o := w.take(ev, subs[:n]); {
+			case o == event.Accepted:
+				accepted = true
+			case o != event.NoMatch && !refused:
+				refused, refusal = true, o
+			}
+			subs = subs[n:]
+		}
+	}
+	if slot < 0 {
+		o := verdict(accepted, refused, refusal)
+		if o == event.NoMatch {
+			w.stats.NoMatch++
+		}
+		t.Settle(o)
+		return
+	}
+	s := &w.fan.slots[slot]
+	s.accepted = s.accepted || accepted
+	if refused && !s.refused {
+		s.refused, s.refusal = true, refusal
+	}
+	w.fan.settle(fanToken(slot, 0, s.gen), event.NoMatch, 1) // the walk's own leg: it says nothing, it only ends
+}
+
+// remote stages the event for the takers of another loop.
+func (w *Walker) remote(ev *event.Event, l int, subs []Sub, t event.Ticket, slot int32) int32 {
+	b := &w.out[l]
+	if b.size() > 2*w.net.walkers[l].in[w.id].events.Limit() { // only when the caller did not ask Congested
+		w.stats.MailDropped += uint64(len(subs))
+		if t.Waits() {
+			if slot < 0 {
+				slot = w.fan.begin(t, w.clock.Now()+w.net.deadline+int64(deadlineGrace))
+			}
+			s := &w.fan.slots[slot]
+			if !s.refused {
+				s.refused, s.refusal = true, event.Throttled
+			}
+		}
+		return slot
+	}
+	var tok uint64
+	if t.Waits() {
+		if slot < 0 {
+			slot = w.fan.begin(t, w.clock.Now()+w.net.deadline+int64(deadlineGrace))
+		}
+		tok = w.fan.leg(slot, nil)
+	}
+	w.stats.Remote++
+	b.add(ev, subs, tok)
+	return slot
+}
+
+// run is how many of the first subs belong to the first one's taker.
+func run(subs []Sub) int {
+	n := 1
+	for n < len(subs) && subs[n].Taker() == subs[0].Taker() {
+		n++
+	}
+	return n
+}
+
+func (w *Walker) take(ev *event.Event, subs []Sub) event.Outcome {
+	i := subs[0].Slot()
+	if i >= len(w.takers) || w.takers[i] == nil {
+		return event.NoMatch // it left; the index does not know yet
+	}
+	w.stats.Legs++
+	o := w.takers[i].Take(ev, subs)
+	if !o.OK() {
+		w.stats.Refused++
+	}
+	return o
+}
+
+func comesFrom(ev *event.Event, pools []string) bool {
+	if ev.From == nil || ev.From.Pool == "" {
+		return false
+	}
+	return slices.Contains(pools, ev.From.Pool)
+}
+
+// match answers from the cache where the index has not changed since.
+func (w *Walker) match(topic []byte) *plan {
+	gen := w.net.index.Generation()
+	p := &w.plans[hash(topic)&(planSlots-1)]
+	if p.gen == gen && len(p.topic) == len(topic) && string(p.topic) == string(topic) {
+		return p
+	}
+	w.big.subs = w.net.index.Match(topic, w.big.subs[:0])
+	if len(w.big.subs) > planMax {
+		p = &w.big
+	} else {
+		p.subs = append(p.subs[:0], w.big.subs...)
+		p.topic = append(p.topic[:0], topic...)
+		p.gen = gen
+	}
+	if len(p.subs) > 1 {
+		slices.Sort(p.subs)
+	}
+	p.routes = len(p.subs)
+	for p.routes > 0 && p.subs[p.routes-1].Loop() == routeLoop {
+		p.routes--
+	}
+	return p
+}
+
+// hash is FNV-1a: short topics, no seed needed, for a collision only costs a miss.
+func hash(b []byte) uint32 {
+	h := uint32(2166136261)
+	for _, c := range b {
+		h = (h ^ uint32(c)) * 16777619
+	}
+	return h ^ h>>15
+}
+
+// Settle implements event.Settler for the legs of targets that answer from other goroutines.
+func (w *Walker) Settle(token uint64, o event.Outcome, n int) {
+	w.outside.mu.Lock()
+	w.outside.settles = append(w.outside.settles, settlement{token, int32(n), o})
+	first := len(w.outside.settles) == 1
+	w.outside.mu.Unlock()
+	if first {
+		w.clock.Wake()
+	}
+}
+
+// Turn does what is due once in each turn of the loop: it takes the outcomes and events that arrived, ends what is past
+// its deadline, and posts what was staged.
+func (w *Walker) Turn() {
+	w.settleOutside()
+	for from := range w.in {
+		if from != w.id {
+			w.read(from, w.in[from])
+		}
+	}
+	if w.fan.head >= 0 {
+		w.stats.Expired += uint64(w.fan.expire(w.clock.Now()))
+	}
+	for to := range w.out {
+		w.post(to)
+	}
+}
+
+// post hands over what was staged for a loop. Events for which there is no credit stay; that loop will wake this one.
+func (w *Walker) post(to int) {
+	if to == w.id {
+		return
+	}
+	mail := &w.net.walkers[to].in[w.id]
+	if b := &w.out[to]; len(b.recs) > 0 {
+		mail.events.Post(b, b.size())
+	}
+	if len(w.back[to].list) > 0 {
+		mail.answers.PostReserved(&w.back[to])
+	}
+}
+
+func (w *Walker) settleOutside() {
+	w.outside.mu.Lock()
+	w.taken, w.outside.settles = w.outside.settles, w.taken[:0]
+	w.outside.mu.Unlock()
+	for _, s := range w.taken {
+		w.fan.settle(s.token, s.o, int(s.n))
+	}
+}
+
+// read takes one loop's mail.
+func (w *Walker) read(from int, mail pair) {
+	if mail.answers.Take(&w.heard) {
+		for _, s := range w.heard.list {
+			w.fan.settle(s.token, s.o, int(s.n))
+		}
+		w.heard.list = w.heard.list[:0]
+	}
+	if !mail.events.Take(&w.cur) {
+		return
+	}
+	b, ev := &w.cur, &w.ev
+	for i := range b.recs {
+		r := &b.recs[i]
+		b.event(r, ev)
+		var accepted, refused bool
+		var refusal event.Outcome
+		for subs := b.legs[r.legs : r.legs+r.nlegs]; len(subs) > 0; {
+			n := run(subs)
+			switch o := w.take(ev, subs[:n]); {
+			case o == event.Accepted:
+				accepted = true
+			case o != event.NoMatch && !refused:
+				refused, refusal = true, o
+			}
+			subs = subs[n:]
+		}
+		if r.token != 0 {
+			w.back[from].list = append(w.back[from].list, settlement{r.token, 1, verdict(accepted, refused, refusal)})
+		}
+	}
+	size := b.size()
+	b.reset()
+	left := mail.events.Credit()
+	mail.events.Return(size)
+	if half := mail.events.Limit() / 2; left < half && left+size >= half {
+		w.net.walkers[from].clock.Wake() // it may hold its publishers for want of credit
+	}
+}

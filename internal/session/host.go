@@ -1,0 +1,342 @@
+package session
+
+import (
+	"time"
+
+	"github.com/windrose-edc/windrose/internal/event"
+	"github.com/windrose-edc/windrose/internal/loop"
+	"github.com/windrose-edc/windrose/internal/policy"
+	"github.com/windrose-edc/windrose/internal/retain"
+	"github.com/windrose-edc/windrose/internal/route"
+)
+
+// Clock is what a host needs of its loop.
+type Clock interface {
+	route.Clock
+	Post(fn func()) // any goroutine
+	Arm(t *loop.Timer, at int64)
+	Disarm(t *loop.Timer)
+}
+
+// DeadLetters takes the events that were acknowledged and cannot be delivered.
+type DeadLetters interface {
+	Dead(ev *event.Kept, client, reason string)
+}
+
+// Shared is what the hosts of all loops have in common. Immutable after the node is built, except Chain, which is asked
+// for each event.
+type Shared struct {
+	Directory *Directory
+	Net       *route.Net
+	Retained  *retain.Store
+	Chain     func() *policy.Chain // never nil
+	Limits    Limits
+	Dead      DeadLetters   // may be nil
+	Observe   func(h *Host) // called at the end of each turn with the host's counters; may be nil
+}
+
+// quarantine is how long the number of a taker that left stays unused: longer than any loop takes to post its mail.
+const quarantine = 10 * time.Second
+
+// resting is a taker number on its way back.
+type resting struct {
+	taker uint32
+	at    int64
+}
+
+// Host is the sessions of one loop. Owned by its loop, except Settle, which is only called on it too: the walker is what
+// other goroutines call.
+type Host struct {
+	Tally Tally
+
+	shared  *Shared
+	limits  *Limits
+	clock   Clock
+	walk    *route.Walker
+	slots   []*Session // by place of the taker
+	gens    []uint8
+	resting []resting
+	ctx     policy.Context
+	scratch event.Event
+}
+
+// NewHost makes the host of one loop.
+func NewHost(sh *Shared, c Clock) *Host {
+	return &Host{shared: sh, limits: &sh.Limits, clock: c, walk: sh.Net.Walker(c.ID())}
+}
+
+// Walker is the loop's walker.
+func (h *Host) Walker() *route.Walker { return h.walk }
+
+// Limits is what bounds the host's sessions.
+func (h *Host) Limits() *Limits { return h.limits }
+
+// Now is the time of this turn, Unix nanoseconds.
+func (h *Host) Now() int64 { return h.clock.Now() }
+
+// Clock is the host's loop.
+func (h *Host) Clock() Clock { return h.clock }
+
+// Turn does what is due once in each turn.
+func (h *Host) Turn() {
+	h.walk.Turn()
+	for now := h.clock.Now(); len(h.resting) > 0 && h.resting[0].at <= now; h.resting = h.resting[1:] {
+		h.walk.Reuse(h.resting[0].taker)
+	}
+	if h.shared.Observe != nil {
+		h.shared.Observe(h)
+	}
+}
+
+// Flush adds what the policies counted for this loop to the shared counters.
+func (h *Host) Flush() { h.ctx.Flush() }
+
+// Hello is what a protocol knows when a client asks for a session.
+type Hello struct {
+	ClientID string
+	Clean    bool   // no earlier state is wanted
+	Expiry   uint32 // seconds the session is kept without a connection
+	Window   int    // deliveries without acknowledgement that the client takes; 0: no limit of its own
+	Origin   event.Origin
+	Will     *Will
+}
+
+// Open gives the client its session and attaches p to it. present says that earlier state was found. When the session's
+// home is another loop, s is nil and home is that loop's number: the connection must move there and ask again.
+func (h *Host) Open(hello *Hello, p Peer) (s *Session, present bool, home int, err error) {
+	for {
+		old := h.shared.Directory.find(hello.ClientID)
+		switch {
+		case old == nil:
+			if s, err = h.create(hello.ClientID); err != nil {
+				return nil, false, h.clock.ID(), err
+			}
+			if !h.shared.Directory.claim(s) {
+				h.leave(s)
+				continue
+			}
+			h.Tally.Sessions++
+			h.attach(s, hello, p)
+			return s, false, h.clock.ID(), nil
+		case old.host != h:
+			return nil, false, old.host.clock.ID(), nil
+		}
+		if q := old.peer; q != nil {
+			h.Tally.TakenOver++
+			resumed := !hello.Clean && old.Expiry != 0
+			old.detach(resumed)
+			q.Kick(TakenOver)
+		}
+		if old.ended {
+			continue
+		}
+		if hello.Clean {
+			h.end(old)
+			continue
+		}
+		h.attach(old, hello, p)
+		return old, true, h.clock.ID(), nil
+	}
+}
+
+func (h *Host) create(id string) (*Session, error) {
+	s := &Session{ID: id, host: h}
+	t, ok := h.walk.Join(s)
+	if !ok {
+		return nil, ErrFull
+	}
+	s.taker = t
+	i := route.Sub(uint64(t) << 32).Slot()
+	for i >= len(h.slots) {
+		h.slots = append(h.slots, nil)
+		h.gens = append(h.gens, 0)
+	}
+	h.slots[i] = s
+	h.gens[i]++
+	s.gen = h.gens[i]
+	s.timer.Init(s)
+	return s, nil
+}
+
+func (h *Host) attach(s *Session, hello *Hello, p Peer) {
+	o := hello.Origin
+	o.Taker, o.Client = s.taker, s.ID
+	s.Origin = &o
+	s.peer, s.Expiry, s.will = p, hello.Expiry, hello.Will
+	s.window = h.limits.Window
+	if hello.Window > 0 {
+		s.window = min(s.window, hello.Window)
+	}
+	s.expires, s.willAt = 0, 0
+	h.clock.Disarm(&s.timer)
+	h.Tally.Online++
+}
+
+// Start sends what an earlier connection left open and what waits. The protocol calls it after it has told the client
+// that the session is open.
+func (s *Session) Start() { s.pump() }
+
+// SetExpiry changes how long the session is kept after this connection (MQTT 5, 3.14.2.2.2).
+func (s *Session) SetExpiry(seconds uint32) { s.Expiry = seconds }
+
+// Detach ends the connection of a session. p must be the attached peer, else nothing happens (it was taken over).
+// graceful says that the client said goodbye, so its will is not published.
+func (s *Session) Detach(p Peer, graceful bool) {
+	if s.peer != p || p == nil {
+		return
+	}
+	if graceful {
+		s.will = nil
+	}
+	s.detach(false)
+}
+
+// detach ends the connection. resumed: another connection takes the session over at once.
+func (s *Session) detach(resumed bool) {
+	h := s.host
+	s.peer = nil
+	s.replays = nil
+	h.Tally.Online--
+	s.in.detach()
+	s.out.interrupted()
+	now := h.clock.Now()
+	if w := s.will; w != nil {
+		delay := min(w.Delay, s.Expiry) // [MQTT-3.1.3-9] and 3.1.3.2.2
+		switch {
+		case delay == 0:
+			s.publishWill()
+		case !resumed:
+			s.willAt = now + int64(delay)*int64(time.Second)
+		}
+	}
+	if s.Expiry == 0 {
+		h.end(s)
+		return
+	}
+	if s.Expiry != Never {
+		s.expires = now + int64(s.Expiry)*int64(time.Second)
+	}
+	s.arm()
+}
+
+func (s *Session) arm() {
+	at := s.expires
+	if s.willAt != 0 && (at == 0 || s.willAt < at) {
+		at = s.willAt
+	}
+	if at != 0 {
+		s.host.clock.Arm(&s.timer, at)
+	}
+}
+
+// Expire implements loop.Expirer: the will's delay or the session's time has passed.
+func (s *Session) Expire(_ *loop.Timer, now int64) {
+	if s.ended || s.peer != nil {
+		return
+	}
+	if s.willAt != 0 && s.willAt <= now {
+		s.willAt = 0
+		s.publishWill()
+	}
+	if s.expires != 0 && s.expires <= now {
+		s.host.end(s)
+		return
+	}
+	s.arm()
+}
+
+// End drops a session and all it remembers.
+func (s *Session) End() {
+	if !s.ended {
+		s.host.end(s)
+	}
+}
+
+func (h *Host) end(s *Session) {
+	if s.ended {
+		return
+	}
+	s.ended = true
+	if s.peer != nil {
+		s.peer = nil
+		h.Tally.Online--
+	}
+	if s.will != nil {
+		s.publishWill() // its delay ends with the session
+	}
+	h.shared.Directory.release(s)
+	h.clock.Disarm(&s.timer)
+	h.Tally.Sessions--
+	h.Tally.Subs -= int64(len(s.subs))
+	for s.out.waiting() > 0 {
+		s.pop()
+		h.Tally.Dropped[DropEnded]++
+	}
+	s.out = outbox{}
+	s.in = receipts{}
+	s.replays = nil
+	h.leave(s)
+}
+
+// leave takes the session out of the index and its number out of use.
+func (h *Host) leave(s *Session) {
+	i := route.Sub(uint64(s.taker) << 32).Slot()
+	h.slots[i] = nil
+	h.walk.Leave(s.taker)
+	taker := s.taker
+	if len(s.subs) == 0 {
+		h.rest(taker)
+		return
+	}
+	cs := make([]route.Change, len(s.subs))
+	for i, x := range s.subs {
+		cs[i] = route.Change{Filter: []byte(x.Filter), Sub: x.Sub, Delete: true}
+	}
+	s.subs, s.byName = nil, nil
+	h.shared.Net.Index().Apply(cs, func() { h.clock.Post(func() { h.rest(taker) }) })
+}
+
+func (h *Host) rest(taker uint32) {
+	h.resting = append(h.resting, resting{taker, h.clock.Now() + int64(quarantine)})
+}
+
+// Close takes all connections away, at the end of the node's life. Sessions stay as they are.
+func (h *Host) Close() {
+	for _, s := range h.slots {
+		if s != nil && s.peer != nil {
+			p := s.peer
+			s.detach(false)
+			p.Kick(Shutdown)
+		}
+	}
+}
+
+// publishWill publishes and forgets the will.
+func (s *Session) publishWill() {
+	w := s.will
+	s.will = nil
+	if w == nil {
+		return
+	}
+	h := s.host
+	ev := w.Event.Event
+	ev.From, ev.Time = s.Origin, h.clock.Now()
+	if w.Life != 0 {
+		ev.Expires = ev.Time + int64(w.Life)*int64(time.Second)
+	}
+	ev.Changed()
+	h.ctx.Now, h.ctx.Session = ev.Time, &s.policy
+	v := h.shared.Chain().ApplyNow(&h.ctx, &ev) // a will cannot wait: its connection is gone
+	if v.Kind != policy.Pass {
+		h.Tally.Outcomes[v.Outcome]++
+		return
+	}
+	h.keepRetained(&ev)
+	h.walk.Walk(&ev, event.Ticket{})
+}
+
+func (h *Host) dead(ev *event.Kept, s *Session, reason string) {
+	if h.shared.Dead != nil {
+		h.shared.Dead.Dead(ev, s.ID, reason)
+	}
+}

@@ -1,0 +1,415 @@
+package session
+
+import (
+	"github.com/windrose-edc/windrose/internal/event"
+	"github.com/windrose-edc/windrose/internal/route"
+)
+
+// Overflow is what an outbox does when it is full.
+type Overflow uint8
+
+// The rules. There is no "block": a subscriber never holds a publisher.
+const (
+	DropNew    Overflow = iota // the new event is refused
+	DropOld                    // the oldest waiting event makes room; it becomes a dead letter
+	Disconnect                 // the new event is refused and the connection ends
+)
+
+// Limits bound a session. Immutable.
+type Limits struct {
+	Queue      int   // events that wait
+	QueueBytes int64 // bytes that wait
+	Window     int   // deliveries without acknowledgement, at most 65,535
+	Rule       Overflow
+	Receive    int // events of the client without answer (Receive Maximum)
+}
+
+// delivery states.
+const (
+	dlSent     = iota // PUBLISH is out
+	dlReleased        // exactly once: PUBREL is out
+	dlDone            // acknowledged; waits for its turn to leave the ring
+)
+
+// sent is one delivery that waits for its acknowledgement. Owned by its outbox.
+type sent struct {
+	ev    *event.Kept // nil where the session ends with its connection, and after PUBREC
+	id    uint16
+	qos   event.QoS
+	state uint8
+	flags uint8
+	subID uint32
+}
+
+const (
+	flagRetain = 1 << iota
+	flagAgain  // left open by an earlier connection, not repeated on this one yet
+)
+
+// waiting is one event of the queue. Owned by its outbox.
+type waiting struct {
+	ev    *event.Kept
+	subID uint32
+	qos   event.QoS
+	flags uint8
+	more  []route.Sub // where several subscriptions with identifiers matched
+}
+
+// outbox is what goes to one client: the window of deliveries without acknowledgement and the queue behind it. Owned by
+// its session.
+type outbox struct {
+	ring   []sent // by packet id, contiguous: ring[i].id follows ring[i-1].id
+	open   int    // of ring, not done
+	again  int    // of ring, flagAgain
+	lastID uint16
+	queue  []waiting
+	head   int // of queue
+	bytes  int64
+}
+
+func (o *outbox) waiting() int { return len(o.queue) - o.head }
+
+// ringMax bounds the ring against a client that acknowledges everything but the first.
+const ringMax = 4
+
+// nextID takes the next packet id; ids in the ring are contiguous, so a fresh one is never in use.
+func (o *outbox) nextID() uint16 {
+	if o.lastID++; o.lastID == 0 {
+		o.lastID = 1
+	}
+	return o.lastID
+}
+
+func (o *outbox) prevID() {
+	if o.lastID--; o.lastID == 0 {
+		o.lastID = 0xffff
+	}
+}
+
+// at finds the open delivery of a packet id.
+func (o *outbox) at(id uint16) *sent {
+	if len(o.ring) == 0 || id == 0 {
+		return nil
+	}
+	i := int(id) - int(o.ring[0].id)
+	if i < 0 {
+		i += 0xffff // 0 is not an id
+	}
+	if i >= len(o.ring) || o.ring[i].id != id || o.ring[i].state == dlDone {
+		return nil
+	}
+	return &o.ring[i]
+}
+
+// finish ends a delivery and moves the ring on.
+func (o *outbox) finish(x *sent) {
+	if x.flags&flagAgain != 0 {
+		o.again--
+	}
+	x.state, x.ev, x.flags = dlDone, nil, 0
+	o.open--
+	o.trim()
+}
+
+func (o *outbox) trim() {
+	n := 0
+	for n < len(o.ring) && o.ring[n].state == dlDone {
+		n++
+	}
+	switch {
+	case n == len(o.ring):
+		o.ring = o.ring[:0]
+		if cap(o.ring) > 1024 {
+			o.ring = nil // a burst must not hold its memory
+		}
+	case n >= 64 || n > len(o.ring)/2:
+		o.ring = o.ring[:copy(o.ring, o.ring[n:])]
+	}
+}
+
+// merged is the subscription options of a run: the highest QoS, retain as published if any says so.
+func merged(subs []route.Sub) (qos event.QoS, retainAs bool, ids int) {
+	for _, s := range subs {
+		qos = max(qos, event.QoS(s.QoS()))
+		retainAs = retainAs || s.RetainAsPublished()
+		if s.ID() != 0 {
+			ids++
+		}
+	}
+	return qos, retainAs, ids
+}
+
+// Take implements route.Outbox. An acknowledged event is taken when it is in the window or in the queue; a QoS 0 event
+// when it is in the connection's output, else it is dropped and counted.
+func (s *Session) Take(ev *event.Event, subs []route.Sub) event.Outcome {
+	if ev.From != nil && ev.From.Taker == s.taker {
+		if subs = s.notOwn(subs); len(subs) == 0 {
+			return event.NoMatch
+		}
+	}
+	h := s.host
+	qos, retainAs, ids := merged(subs)
+	qos = min(qos, ev.QoS)
+	if ev.Expired(h.clock.Now()) {
+		h.Tally.Dropped[DropExpired]++
+		return event.Accepted // as its sender asked
+	}
+	d := Delivery{QoS: qos, Retain: ev.Retain && retainAs}
+	if ids > 0 {
+		d.Subs = subs
+	}
+	if qos == 0 {
+		switch {
+		case s.peer == nil:
+			h.Tally.Dropped[DropOffline]++
+		case !s.peer.Room():
+			h.Tally.Dropped[DropSlow]++
+		case !s.peer.Send(ev, d):
+			h.Tally.Dropped[DropTooLarge]++
+		default:
+			h.Tally.Delivered++
+			return event.Accepted
+		}
+		if ev.QoS == 0 {
+			return event.NoMatch
+		}
+		return event.Accepted // the subscriber asked for no promise
+	}
+	if s.peer != nil && s.out.waiting() == 0 && s.out.again == 0 && s.windowOpen() && s.peer.Room() {
+		return s.send(ev, d)
+	}
+	return s.enqueue(ev, d)
+}
+
+// notOwn leaves out the subscriptions that do not want the session's own events. It allocates only where some do.
+func (s *Session) notOwn(subs []route.Sub) []route.Sub {
+	n := 0
+	for _, x := range subs {
+		if x.NoLocal() {
+			n++
+		}
+	}
+	switch n {
+	case 0:
+		return subs
+	case len(subs):
+		return nil
+	}
+	left := make([]route.Sub, 0, len(subs)-n)
+	for _, x := range subs {
+		if !x.NoLocal() {
+			left = append(left, x)
+		}
+	}
+	return left
+}
+
+func (s *Session) windowOpen() bool {
+	return s.out.open < s.window && len(s.out.ring) < ringMax*s.window && len(s.out.ring) < 0xffff
+}
+
+// send puts a delivery with acknowledgement into the window.
+func (s *Session) send(ev *event.Event, d Delivery) event.Outcome {
+	d.ID = s.out.nextID()
+	if !s.peer.Send(ev, d) {
+		s.out.prevID()
+		s.host.Tally.Dropped[DropTooLarge]++
+		return event.Accepted // [MQTT-3.1.2-25]: as if it had been sent
+	}
+	x := sent{id: d.ID, qos: d.QoS, subID: firstID(d)}
+	if d.Retain {
+		x.flags = flagRetain
+	}
+	if s.Expiry != 0 {
+		x.ev = ev.Keep() // only a session that outlives its connection sends it again
+	}
+	s.out.ring = append(s.out.ring, x)
+	s.out.open++
+	s.host.Tally.Delivered++
+	return event.Accepted
+}
+
+func firstID(d Delivery) uint32 {
+	for _, x := range d.Subs {
+		if x.ID() != 0 {
+			return x.ID()
+		}
+	}
+	return d.SubID
+}
+
+// enqueue lets an event wait behind the window.
+func (s *Session) enqueue(ev *event.Event, d Delivery) event.Outcome {
+	h := s.host
+	size := int64(ev.Size())
+	for s.out.waiting() >= h.limits.Queue || s.out.bytes+size > h.limits.QueueBytes {
+		if h.limits.Rule != DropOld || s.out.waiting() == 0 {
+			h.Tally.Dropped[DropQueueFull]++
+			if h.limits.Rule == Disconnect && s.peer != nil {
+				s.peer.Kick(OutboxFull)
+			}
+			return event.Throttled
+		}
+		w := s.pop()
+		h.Tally.Dropped[DropQueueFull]++
+		h.dead(w.ev, s, "outbox full")
+	}
+	w := waiting{ev: ev.Keep(), qos: d.QoS, subID: firstID(d)}
+	if d.Retain {
+		w.flags = flagRetain
+	}
+	if n := countIDs(d.Subs); n > 1 {
+		w.more = append([]route.Sub(nil), d.Subs...)
+	}
+	if s.out.head > 64 && s.out.head > len(s.out.queue)/2 {
+		n := copy(s.out.queue, s.out.queue[s.out.head:])
+		clear(s.out.queue[n:])
+		s.out.queue, s.out.head = s.out.queue[:n], 0
+	}
+	s.out.queue = append(s.out.queue, w)
+	s.out.bytes += size
+	h.Tally.Queued++
+	h.Tally.QueuedBytes += size
+	return event.Accepted
+}
+
+func countIDs(subs []route.Sub) (n int) {
+	for _, x := range subs {
+		if x.ID() != 0 {
+			n++
+		}
+	}
+	return n
+}
+
+// pop takes the oldest waiting event.
+func (s *Session) pop() waiting {
+	w := s.out.queue[s.out.head]
+	s.out.queue[s.out.head] = waiting{}
+	if s.out.head++; s.out.head == len(s.out.queue) {
+		s.out.queue, s.out.head = nil, 0
+	}
+	size := int64(w.ev.Size())
+	s.out.bytes -= size
+	s.host.Tally.Queued--
+	s.host.Tally.QueuedBytes -= size
+	return w
+}
+
+// pump moves waiting events into the window while there is room.
+func (s *Session) pump() {
+	if s.out.again > 0 && (s.peer == nil || !s.resend()) {
+		return
+	}
+	for s.peer != nil && s.out.waiting() > 0 && s.windowOpen() && s.peer.Room() {
+		w := s.pop()
+		if w.ev.Expired(s.host.clock.Now()) {
+			s.host.Tally.Dropped[DropExpired]++
+			continue
+		}
+		s.send(&w.ev.Event, Delivery{QoS: w.qos, Retain: w.flags&flagRetain != 0, Subs: w.more, SubID: w.subID})
+	}
+	s.replay()
+}
+
+// Ack says what became of an acknowledgement that the client sent.
+type Ack uint8
+
+// The answers.
+const (
+	AckOK      Ack = iota
+	AckUnknown     // no open delivery has that packet id
+	AckWrong       // the delivery is open and wants another acknowledgement: a protocol error
+)
+
+// Acked ends an at-least-once delivery (PUBACK).
+func (s *Session) Acked(id uint16) Ack {
+	x := s.out.at(id)
+	switch {
+	case x == nil:
+		return AckUnknown
+	case x.qos != event.AtLeastOnce:
+		return AckWrong
+	}
+	s.out.finish(x)
+	s.pump()
+	return AckOK
+}
+
+// Got notes the first acknowledgement of an exactly-once delivery (PUBREC); refused ends the delivery ([MQTT-4.3.3-4]).
+func (s *Session) Got(id uint16, refused bool) Ack {
+	x := s.out.at(id)
+	switch {
+	case x == nil:
+		return AckUnknown
+	case x.qos != event.ExactlyOnce:
+		return AckWrong
+	}
+	if refused {
+		s.out.finish(x)
+		s.pump()
+		return AckOK
+	}
+	x.state, x.ev = dlReleased, nil
+	return AckOK
+}
+
+// Completed ends an exactly-once delivery (PUBCOMP).
+func (s *Session) Completed(id uint16) Ack {
+	x := s.out.at(id)
+	switch {
+	case x == nil:
+		return AckUnknown
+	case x.qos != event.ExactlyOnce || x.state != dlReleased:
+		return AckWrong
+	}
+	s.out.finish(x)
+	s.pump()
+	return AckOK
+}
+
+// interrupted marks what is open when a connection goes: the next one must repeat it.
+func (o *outbox) interrupted() {
+	o.again = 0
+	for i := range o.ring {
+		if x := &o.ring[i]; x.state != dlDone {
+			x.flags |= flagAgain
+			o.again++
+		}
+	}
+}
+
+// resend repeats, in order, what an earlier connection left open ([MQTT-4.4.0-1]): events with DUP, releases again. It
+// goes on as the client's window and the output allow, and reports whether all is out; nothing new is sent before.
+func (s *Session) resend() bool {
+	o := &s.out
+	for i := 0; o.again > 0 && i < len(o.ring); i++ {
+		x := &o.ring[i]
+		if x.flags&flagAgain == 0 || x.state == dlDone {
+			continue
+		}
+		if !s.peer.Room() || o.open-o.again >= s.window {
+			return false
+		}
+		x.flags &^= flagAgain
+		o.again--
+		if x.state == dlReleased {
+			s.peer.Release(x.id)
+			continue
+		}
+		drop := DropTooLarge
+		if x.ev.Expired(s.host.clock.Now()) && x.qos == event.AtLeastOnce {
+			drop = DropExpired
+		} else if s.peer.Send(&x.ev.Event, Delivery{ID: x.id, QoS: x.qos, Dup: true, Retain: x.flags&flagRetain != 0, SubID: x.subID}) {
+			continue
+		}
+		x.state, x.ev = dlDone, nil
+		o.open--
+		s.host.Tally.Dropped[drop]++
+	}
+	o.trim()
+	return true
+}
+
+// Writable is called by the peer when its output has room again.
+func (s *Session) Writable() { s.pump() }

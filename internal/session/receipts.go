@@ -1,0 +1,165 @@
+package session
+
+import "github.com/windrose-edc/windrose/internal/event"
+
+// Receipt is what a session remembers of an event that its client sent, from the packet to the answer.
+type Receipt struct {
+	ID      uint16
+	QoS     event.QoS
+	Outcome event.Outcome
+}
+
+// inbound is one receipt in the order of arrival. Owned by its session.
+type inbound struct {
+	Receipt
+	settled bool
+}
+
+// orphan is a receipt whose connection went away before its answer. It keeps the outcome for the client's retry, which
+// joins it and never walks again. Owned by its session.
+type orphan struct {
+	inbound
+	seq    uint32 // the number that its ticket carries
+	joined bool   // a retry is in the ring, with number to
+	to     uint32
+}
+
+// receipts are a session's inbound receipts. Answers go out in the order in which the events came ([MQTT-4.6.0-2],
+// [MQTT-4.6.0-3]), so one open event holds the answers behind it, never the events. Owned by its session.
+type receipts struct {
+	ring    []inbound // fifo from head on; ring[head+i] has number first+i
+	head    int
+	first   uint32
+	orphans []orphan
+	// exactly-once events that were answered (PUBREC) and not yet released (PUBREL), [MQTT-4.3.3-10]
+	open map[uint16]struct{}
+}
+
+// unanswered is how many events count against the client's send quota: those without an answer, and the exactly-once
+// ones without a release.
+func (r *receipts) unanswered() int { return len(r.ring) - r.head + len(r.open) }
+
+// push adds a receipt and returns its number.
+func (r *receipts) push(id uint16, q event.QoS) uint32 {
+	r.ring = append(r.ring, inbound{Receipt: Receipt{ID: id, QoS: q}})
+	return r.first + uint32(len(r.ring)-r.head) - 1
+}
+
+// walking says whether the packet id belongs to an event of this connection that has no answer yet.
+func (r *receipts) walking(id uint16, q event.QoS) bool {
+	for i := r.head; i < len(r.ring); i++ {
+		if r.ring[i].ID == id && r.ring[i].QoS == q {
+			return true
+		}
+	}
+	return false
+}
+
+// settle notes an outcome; it reports whether the receipt still exists.
+func (r *receipts) settle(seq uint32, o event.Outcome) bool {
+	if i := seq - r.first; i < uint32(len(r.ring)-r.head) {
+		x := &r.ring[r.head+int(i)]
+		x.settled, x.Outcome = true, o
+		return true
+	}
+	for i := range r.orphans {
+		x := &r.orphans[i]
+		if x.seq != seq || x.settled {
+			continue
+		}
+		x.settled, x.Outcome = true, o
+		if x.joined {
+			to := x.to
+			r.drop(i)
+			return r.settle(to, o)
+		}
+		return true
+	}
+	return false
+}
+
+func (r *receipts) drop(i int) {
+	last := len(r.orphans) - 1
+	r.orphans[i] = r.orphans[last]
+	if r.orphans = r.orphans[:last]; last == 0 {
+		r.orphans = nil
+	}
+}
+
+// join lets a retry take the place of a receipt that an earlier connection left. It reports whether there was one; then
+// the event must not walk again, and an answer may be due at once.
+func (r *receipts) join(id uint16, q event.QoS) bool {
+	for i := range r.orphans {
+		x := &r.orphans[i]
+		if x.ID != id || x.QoS != q || x.joined {
+			continue
+		}
+		seq := r.push(id, q)
+		if x.settled {
+			o := x.Outcome
+			r.drop(i)
+			r.settle(seq, o)
+		} else {
+			x.joined, x.to = true, seq
+		}
+		return true
+	}
+	return false
+}
+
+// forget drops what an earlier connection left for a packet id that the client uses anew.
+func (r *receipts) forget(id uint16) {
+	for i := range r.orphans {
+		if r.orphans[i].ID == id && !r.orphans[i].joined {
+			r.drop(i)
+			return
+		}
+	}
+}
+
+// detach turns the open receipts into orphans: their connection is gone.
+func (r *receipts) detach() {
+	for i := range r.orphans { // a retry that is itself cut off: the next retry joins the first ticket again
+		r.orphans[i].joined = false
+	}
+	for i, x := range r.ring[r.head:] {
+		seq := r.first + uint32(i)
+		if r.known(x.ID, x.QoS) {
+			continue
+		}
+		r.orphans = append(r.orphans, orphan{inbound: x, seq: seq})
+	}
+	r.first += uint32(len(r.ring) - r.head)
+	r.ring, r.head = nil, 0
+}
+
+func (r *receipts) known(id uint16, q event.QoS) bool {
+	for i := range r.orphans {
+		if r.orphans[i].ID == id && r.orphans[i].QoS == q {
+			return true
+		}
+	}
+	return false
+}
+
+// ringKeep is how much room an empty ring may hold on to.
+const ringKeep = 64
+
+// next takes the first receipt off when its answer is due.
+func (r *receipts) next() (Receipt, bool) {
+	if r.head == len(r.ring) || !r.ring[r.head].settled {
+		return Receipt{}, false
+	}
+	x := r.ring[r.head].Receipt
+	r.head++
+	r.first++
+	switch {
+	case r.head == len(r.ring) && cap(r.ring) > ringKeep:
+		r.ring, r.head = nil, 0
+	case r.head == len(r.ring):
+		r.ring, r.head = r.ring[:0], 0
+	case r.head >= ringKeep && r.head > len(r.ring)/2:
+		r.ring, r.head = r.ring[:copy(r.ring, r.ring[r.head:])], 0
+	}
+	return x, true
+}
