@@ -91,12 +91,12 @@ func (c *checker) walk(path string, t reflect.Type, r *rules, above []reflect.Ty
 			c.field(joinPath(path, f.key), f, append(slices.Clone(above), t))
 		}
 	case classList:
-		c.walk(path, t.Elem(), r.elem(), above)
+		c.walk(path, t.Elem(), r.ofElem(), above)
 	case classMap:
 		if t.Key().Kind() != reflect.String {
 			c.fail(path, "the keys of a map must be text")
 		}
-		c.walk(path, t.Elem(), r.elem(), above)
+		c.walk(path, t.Elem(), r.ofElem(), above)
 	case classRange:
 		lo, okLo := t.FieldByName("Min")
 		hi, okHi := t.FieldByName("Max")
@@ -106,7 +106,7 @@ func (c *checker) walk(path string, t reflect.Type, r *rules, above []reflect.Ty
 		case !numeric(classOf(lo.Type, "")):
 			c.fail(path, "a range is made of numbers or durations")
 		}
-	case classCustom, classSecret, classText, classDuration, classBool, classInt, classUint, classFloat, classString:
+	default:
 		if cl != classCustom && !unitFits(r.unit, cl) {
 			c.fail(path, fmt.Sprintf("unit %q does not fit type %s", r.unit, t))
 		}
@@ -208,7 +208,7 @@ func undocumented(path string, t reflect.Type, note func(path, doc string)) {
 		undocumented(path, t.Elem(), note)
 		return
 	case classStruct:
-	case classBad, classCustom, classSecret, classText, classDuration, classBool, classInt, classUint, classFloat, classString, classRange:
+	default:
 		return
 	}
 	p, err := planOf(t)

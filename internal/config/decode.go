@@ -62,7 +62,7 @@ func (l *loader) decodeBase(dst reflect.Value, n *node, path string, r *rules) *
 	case classBad:
 		l.fail(n.pos, path, "this build cannot read values of type "+dst.Type().String(), "")
 		return nil
-	case classText, classDuration, classBool, classInt, classUint, classFloat, classString, classRange:
+	default:
 	}
 	canon, bad := readScalar(dst, c, n, r)
 	if bad == nil && r.required && canon == "" {
@@ -75,7 +75,7 @@ func (l *loader) decodeBase(dst reflect.Value, n *node, path string, r *rules) *
 		l.fail(n.pos, path, bad.msg, bad.fix)
 		return nil
 	}
-	if len(r.ref) > 0 && c == classString {
+	if len(r.ref) > 0 && c == classString && (canon != "" || r.elem) {
 		l.addRef(n, path, canon, r)
 	}
 	return &tree{text: canon, isText: c == classString || c == classText}
@@ -184,7 +184,7 @@ func (l *loader) fill(v reflect.Value, f *field, path string, at Pos) *tree {
 func defaultNode(t reflect.Type, r *rules) (*node, error) {
 	switch classOf(base(t), r.unit) {
 	case classList, classMap, classStruct, classCustom:
-	case classBad, classSecret, classText, classDuration, classBool, classInt, classUint, classFloat, classString, classRange:
+	default:
 		return textNode(r.def), nil
 	}
 	l := newLoader(&Schema{}, nil)
@@ -199,7 +199,7 @@ func defaultNode(t reflect.Type, r *rules) (*node, error) {
 }
 
 func (l *loader) decodeList(dst reflect.Value, n *node, path string, r *rules) *tree {
-	elem := r.elem()
+	elem := r.ofElem()
 	items := n.vals
 	switch {
 	case n.kind == kindList:
@@ -249,7 +249,7 @@ func (l *loader) decodeList(dst reflect.Value, n *node, path string, r *rules) *
 }
 
 func (l *loader) decodeMap(dst reflect.Value, n *node, path string, r *rules) *tree {
-	elem := r.elem()
+	elem := r.ofElem()
 	if len(r.ref) > 0 {
 		elem.ref, elem.enum = nil, nil // they speak about the keys
 	}
@@ -289,7 +289,7 @@ func (l *loader) decodeMap(dst reflect.Value, n *node, path string, r *rules) *t
 func nounOf(t reflect.Type, r *rules) (one, many string) {
 	c := classOf(base(t), r.unit)
 	if c == classList {
-		_, many := nounOf(base(t).Elem(), r.elem())
+		_, many := nounOf(base(t).Elem(), r.ofElem())
 		return "a list of " + many, "lists"
 	}
 	return noun(c, r)
@@ -371,7 +371,7 @@ func locate(n *node, rel string) *node {
 			if i, err := strconv.Atoi(part); err == nil && i >= 0 && i < len(n.vals) {
 				next = n.vals[i]
 			}
-		case kindNull, kindBool, kindInt, kindFloat, kindText, kindBad:
+		default:
 		}
 		if next == nil {
 			return n

@@ -154,13 +154,13 @@ func (w *exampleWriter) sample(t reflect.Type, r *rules) string {
 		if text != "" {
 			return text
 		}
-		elem := r.elem()
+		elem := r.ofElem()
 		return "[" + w.sample(t.Elem(), elem) + "]"
 	case classMap:
 		if text != "" {
 			return text
 		}
-		elem := r.elem()
+		elem := r.ofElem()
 		key := "example"
 		if len(r.ref) > 0 {
 			key, elem.ref = w.refSample(r), nil

@@ -152,7 +152,7 @@ func defaultValue(f *field) (any, bool) {
 		if f.unit == "" {
 			return json.RawMessage(f.def), json.Valid([]byte(f.def))
 		}
-	case classBad, classCustom, classSecret, classText, classDuration, classString, classRange, classStruct, classList, classMap:
+	default:
 	}
 	return jsonOf(n), true
 }
@@ -189,7 +189,7 @@ func typeSchema(t reflect.Type, r *rules) object {
 	case classStruct:
 		return structSchema(t)
 	case classList:
-		elem := typeSchema(t.Elem(), r.elem())
+		elem := typeSchema(t.Elem(), r.ofElem())
 		list := object{"type": []string{"array", "null"}, "items": elem}
 		counts(list, r, "minItems", "maxItems")
 		if r.single {
@@ -197,7 +197,7 @@ func typeSchema(t reflect.Type, r *rules) object {
 		}
 		return list
 	case classMap:
-		elem := r.elem()
+		elem := r.ofElem()
 		if len(r.ref) > 0 {
 			elem.ref, elem.enum = nil, nil
 		}
@@ -258,7 +258,7 @@ func numberSchema(t reflect.Type, r *rules) object {
 		out["type"] = "number"
 	case classUint:
 		out["minimum"] = 0
-	case classBad, classCustom, classSecret, classText, classDuration, classBool, classInt, classString, classRange, classStruct, classList, classMap:
+	default:
 	}
 	if len(r.enum) > 0 {
 		words := make([]any, len(r.enum))

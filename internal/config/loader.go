@@ -204,7 +204,7 @@ func (l *loader) use(section, name, secretDigest string) {
 
 // addRef notes a name that must exist when all files are read.
 func (l *loader) addRef(n *node, path, name string, r *rules) {
-	if slices.Contains(r.enum, name) || name == "" {
+	if slices.Contains(r.enum, name) {
 		return
 	}
 	shown := quoteShort(name)

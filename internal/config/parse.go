@@ -22,6 +22,7 @@ const (
 	maxSecret = 1 << 20
 	maxDepth  = 64
 	maxFiles  = 1000
+	maxMarks  = 1 << 20 // commas, brackets, colons and lines: what bounds the number of values before they are parsed
 	maxLocate = 1 << 20 // largest file in which the exact line of a syntax error is searched
 )
 
@@ -90,6 +91,10 @@ func (l *loader) parse(name string, data []byte) *node {
 		l.fail(Pos{File: name}, "", "the file is larger than 4 MiB", "split it into several files of one folder")
 		return nil
 	}
+	if countMarks(data) > maxMarks {
+		l.fail(Pos{File: name}, "", "the file has more than a million values", "split it into several files of one folder")
+		return nil
+	}
 	doc, more, err := parseYAML(data)
 	if err != nil {
 		l.failSyntax(name, data, err)
@@ -102,6 +107,22 @@ func (l *loader) parse(name string, data []byte) *node {
 		return nil
 	}
 	return l.convert(name, doc.Content[0], "", 0)
+}
+
+// countMarks counts what can begin a value: the parser takes 250 bytes for each, however short it is.
+func countMarks(data []byte) int {
+	n := 0
+	for i, b := range data {
+		switch b {
+		case '\n', ',', '[', '{':
+			n++
+		case ':', '-', '?':
+			if i+1 < len(data) && data[i+1] == ' ' {
+				n++
+			}
+		}
+	}
+	return n
 }
 
 // parseYAML returns the first document and, when there is one, the second.

@@ -17,6 +17,7 @@ type rules struct {
 	hasDef   bool
 	required bool
 	single   bool
+	elem     bool // of an entry of a list or map
 	unit     string
 	minimum  string
 	maximum  string
@@ -25,9 +26,9 @@ type rules struct {
 	ref      []string
 }
 
-// elem are the rules of the entries of a list or map: those that speak about the collection are gone.
-func (r *rules) elem() *rules {
-	return &rules{key: r.key, unit: r.unit, enum: r.enum, ref: r.ref}
+// ofElem are the rules of the entries of a list or map: those that speak about the collection are gone.
+func (r *rules) ofElem() *rules {
+	return &rules{key: r.key, unit: r.unit, enum: r.enum, ref: r.ref, elem: true}
 }
 
 // field is one key of a struct. Immutable after planOf.

@@ -13,6 +13,7 @@ type typeNamer interface{ ConfigType() string }
 func (s *Schema) Reference() []byte {
 	var b strings.Builder
 	b.WriteString("# Configuration reference\n\nGenerated from the declarations in the code. A file begins with `windrose: " + Version + "`.\n\n")
+	b.WriteString(referenceValues)
 	b.WriteString("| section | shape | what it is |\n|---|---|---|\n")
 	for _, sec := range s.sections() {
 		fmt.Fprintf(&b, "| [`%s`](#%s) | %s | %s |\n", sec.Name, sec.Name, shapeText(sec.Shape), cell(sec.Doc))
@@ -42,6 +43,21 @@ func (s *Schema) Reference() []byte {
 	}
 	return []byte(b.String())
 }
+
+// referenceValues says how values are written.
+const referenceValues = "A folder stands for all its `*.yaml` files except `*.test.yaml`; their collections are merged, lists are joined in order of the file names.\n\n" +
+	"| type | written as |\n|---|---|\n" +
+	"| text | `berlin`, `\"5\"`: a text that looks like a number, `true`, `false` or `null` needs quotes; `yes`, `no`, `on`, `off` are text |\n" +
+	"| duration | `250ms`, `30s`, `5m`, `1h30m`, `7d`, `2w` |\n" +
+	"| size | bytes, or `64KiB`, `1MiB`, `20GiB` (powers of 1024), `1kB`, `1MB`, `1GB` (powers of 1000) |\n" +
+	"| rate | `50/s`, `10/m`, `1000/h`, `5/d`; of bytes `256KiB/s`; `0` |\n" +
+	"| range | `20s..20m`, `1..10` |\n" +
+	"| address | `127.0.0.1:1883`, `[::1]:1883`, `:1883` for all addresses, `unix:/path` |\n" +
+	"| network | `10.0.0.0/8`, `2001:db8::/32` |\n" +
+	"| topic filter | `site/+/state`, `site/#`; where a key says so, `{name}` stands for one level |\n" +
+	"| file path | a relative path is taken from the directory of the file that names it |\n" +
+	"| secret | `{ secret: NAME }`, where NAME is an entry of [`secrets`](#secrets) |\n\n" +
+	"Any value may be `\"${env.NAME}\"`: the environment variable then is the whole value. Anchors, aliases, merge keys and tags are not used.\n\n"
 
 func shapeText(s Shape) string {
 	switch s {
@@ -111,7 +127,7 @@ func referenceRows(prefix string, t reflect.Type) []string {
 			sub, below = sub+"[]", base(below.Elem())
 		case classMap:
 			sub, below = sub+".NAME", base(below.Elem())
-		case classBad, classCustom, classSecret, classText, classDuration, classBool, classInt, classUint, classFloat, classString, classRange, classStruct:
+		default:
 		}
 		if classOf(below, f.unit) == classStruct {
 			rows = append(rows, referenceRows(sub+".", below)...)
@@ -131,13 +147,13 @@ func typeText(t reflect.Type, r *rules) string {
 	text := ""
 	switch c := classOf(t, r.unit); c {
 	case classList:
-		text = "list of " + plural(typeText(t.Elem(), r.elem()))
+		text = "list of " + plural(typeText(t.Elem(), r.ofElem()))
 		if r.single {
 			text += ", or one"
 		}
 		return text + boundsText(r, " entries")
 	case classMap:
-		elem := r.elem()
+		elem := r.ofElem()
 		if len(r.ref) > 0 {
 			elem.ref = nil
 			return "map from entries of " + refText(r) + " to " + plural(typeText(t.Elem(), elem)) + boundsText(r, " entries")

@@ -12,6 +12,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"pgregory.net/rapid"
 )
 
 func load(t *testing.T, text string) *Snapshot {
@@ -59,6 +61,23 @@ func TestUnits(t *testing.T) {
 	if got, err := parseRate("256KiB/s", true); err != nil || got != 256<<10 || formatRate(got, true) != "256KiB/s" {
 		t.Errorf("byte rate: got %v, %v, written as %q", got, err, formatRate(got, true))
 	}
+}
+
+func TestUnitsAreReadAsTheyAreWritten(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		d := time.Duration(rapid.Int64Range(0, 99*365*24*int64(time.Hour)).Draw(t, "duration"))
+		if got, err := parseDuration(formatDuration(d)); err != nil || got != d {
+			t.Errorf("%d is written as %q and read as %d, %v", d, formatDuration(d), got, err)
+		}
+		n := rapid.Int64Min(0).Draw(t, "size")
+		if got, err := parseSize(formatSize(n)); err != nil || got != n {
+			t.Errorf("%d is written as %q and read as %d, %v", n, formatSize(n), got, err)
+		}
+		r := float64(rapid.IntRange(0, 1<<40).Draw(t, "rate")) / rapid.SampledFrom([]float64{1, 10, 60, 3600, 86400, 7}).Draw(t, "per")
+		if got, err := parseRate(formatRate(r, false), false); err != nil || got != r {
+			t.Errorf("%v is written as %q and read as %v, %v", r, formatRate(r, false), got, err)
+		}
+	})
 }
 
 // YAML 1.2, section 10.3.2.
@@ -377,3 +396,51 @@ type ownError struct{ error }
 func (e ownError) Unwrap() error     { return e.error }
 func (e ownError) FieldPath() string { return "list[1]" }
 func (e ownError) FieldFix() string  { return "write c" }
+
+func TestBombsAreRefusedInTime(t *testing.T) {
+	fill := func(head, text string) string { return head + strings.Repeat(text, (maxFile-len(head))/len(text)) }
+	for name, text := range map[string]string{
+		"flow": fill("", "["), "maps": fill("", "{"), "pairs": fill("", "[{"), "dashes": fill("", "- "), "keys": fill("", "? "), "anchors": fill("", "&a "),
+		"values": fill("windrose: v1\nacl: [", "a,"), "comments": fill("windrose: v1\n", "#\n"), "text": fill("windrose: v1\nnode: { name: \"", "a"), "escapes": fill("\"", "\\x41"),
+	} {
+		start := time.Now()
+		_, err := fleetSchema().LoadBytes("x", []byte(text), nil)
+		if took := time.Since(start); took > 5*time.Second {
+			t.Errorf("%s: took %v", name, took)
+		}
+		if err == nil {
+			t.Errorf("%s: is taken", name)
+		}
+	}
+}
+
+// oddSpec calls everything that a type of odd shape can.
+type oddSpec struct{ seen string }
+
+func (o *oddSpec) UnmarshalConfig(v *Value) error {
+	o.seen = fmt.Sprint(v.Pos(), " ", v.Path(), v.IsNull(), v.IsMap(), v.IsList(), v.IsScalar())
+	if err := v.Decode(nil); err == nil {
+		return errors.New("decodes into nothing")
+	}
+	if _, err := v.Map(); err != nil {
+		return err
+	}
+	_, err := v.List()
+	return err
+}
+
+func TestOddShapes(t *testing.T) {
+	schema := &Schema{Sections: []Section{{Name: "x", Shape: Map, Spec: oddSpec{}}}}
+	s, err := schema.LoadBytes("f", []byte("windrose: v1\nx: { a: }\n"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := spec[oddSpec](t, s, "x", "a").seen; got != "f:2:9 x.atrue false false false" {
+		t.Errorf("got %s", got)
+	}
+	_, err = schema.LoadBytes("f", []byte("windrose: v1\nx: { a: 5, b: {}, c: [] }\n"), nil)
+	want := "f:2:9: x.a: expected a map, got a number\nf:2:15: x.b: expected a list, got a map\nf:2:22: x.c: expected a map, got a list"
+	if err == nil || err.Error() != want {
+		t.Errorf("got\n%v\nwant\n%s", err, want)
+	}
+}

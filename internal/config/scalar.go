@@ -64,7 +64,7 @@ func noun(c class, r *rules) (one, many string) {
 		return "a map", "maps"
 	case classList:
 		return "a list", "lists"
-	case classString, classText, classCustom, classRange, classBad:
+	default:
 	}
 	return "text", "text"
 }
@@ -112,7 +112,7 @@ func readByClass(dst reflect.Value, c class, n *node, r *rules, one string, got 
 		return readFloat(dst, n, r, got)
 	case classRange:
 		return readRange(dst, n, r, got)
-	case classBad, classCustom, classSecret, classStruct, classList, classMap:
+	default:
 	}
 	return "", got("")
 }
@@ -362,7 +362,7 @@ func checkBounds(v reflect.Value, c class, r *rules, canon string) *problem {
 		}
 		return nil
 	case classInt, classUint, classFloat, classDuration:
-	case classBad, classCustom, classSecret, classBool, classStruct:
+	default:
 		return nil
 	}
 	plain := &rules{unit: r.unit, minimum: "-"}

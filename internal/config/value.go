@@ -65,6 +65,9 @@ func (v *Value) Decode(into any) error {
 	if classOf(base(dst.Type()), "") == classStruct {
 		r = &rules{}
 	}
+	if v.n.scalar() && len(r.ref) > 0 {
+		r = r.ofElem() // an empty text is a name that does not exist, not a field that is left out
+	}
 	before := v.l.count()
 	v.l.decode(dst.Elem(), v.n, v.path, r)
 	if v.l.count() > before {
@@ -82,7 +85,7 @@ func (v *Value) Map() ([]Pair, error) {
 		v.l.failGot(v.n, v.path, "a map", "")
 		return nil, errReported
 	}
-	elem := v.r.elem()
+	elem := v.r.ofElem()
 	if len(elem.ref) > 0 {
 		elem.ref, elem.enum = nil, nil // they speak about names, and the names are the keys
 	}
@@ -106,7 +109,7 @@ func (v *Value) List() ([]*Value, error) {
 	}
 	out := make([]*Value, len(v.n.vals))
 	for i, c := range v.n.vals {
-		out[i] = &Value{v.l, c, v.path + "[" + strconv.Itoa(i) + "]", v.r.elem()}
+		out[i] = &Value{v.l, c, v.path + "[" + strconv.Itoa(i) + "]", v.r.ofElem()}
 	}
 	return out, nil
 }
