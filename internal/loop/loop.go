@@ -229,7 +229,7 @@ func (l *Loop) Wake() {
 }
 
 func (l *Loop) run() {
-	l.poller.enter()
+	l.poller.enter(len(l.g.loops))
 	l.buf = make([]byte, l.g.opt.ReadBuffer)
 	l.now = clock()
 	l.busy = l.now

@@ -68,5 +68,6 @@ func (o Options) withDefaults() Options {
 }
 
 // Procs is the GOMAXPROCS that suits a process with that many loops: a loop that waits keeps its processor, so the
-// garbage collector, handshakes and other goroutines need some beside the loops.
+// garbage collector, handshakes and other goroutines need some beside the loops. Set it before Group.Run; a group that
+// finds no more processors than loops works, but cannot use the cheap way to wait.
 func Procs(loops int) int { return loops + max(2, runtime.NumCPU()) }

@@ -29,6 +29,8 @@ type poller struct {
 	evs       [256]unix.EpollEvent
 	listeners []*Listener // by -2-tag
 
+	raw bool // blocking in a raw system call leaves processors for others
+
 	winStart int64 // of the window in which readable events are counted
 	winCount int
 	rate     int // events in the window before
@@ -60,10 +62,15 @@ func (p *poller) close() error {
 }
 
 // enter binds the loop to its thread, so that the thread's timer slack makes short naps short (50 us by default).
-func (p *poller) enter() {
+func (p *poller) enter(loops int) {
 	runtime.LockOSThread()
+	p.checkProcs(loops)
 	_ = unix.Prctl(unix.PR_SET_TIMERSLACK, 1000, 0, 0, 0)
 }
+
+// checkProcs finds out whether the loops may keep their processors while they wait. It may change at any time;
+// testing.AllocsPerRun leaves one processor, for instance.
+func (p *poller) checkProcs(loops int) { p.raw = runtime.GOMAXPROCS(0) > loops }
 
 func (p *poller) notify() {
 	var b [8]byte
@@ -73,16 +80,22 @@ func (p *poller) notify() {
 
 // wait waits up to ns nanoseconds for events. While there is traffic it blocks in a raw system call: the loop keeps its
 // processor and the scheduler does not notice; a signal (preemption, stop the world) ends the wait early. After
-// quietAfter without events it blocks the ordinary way and an idle process stays idle.
+// quietAfter without events it blocks the ordinary way and an idle process stays idle; so it does always where the
+// loops would take all processors (see Procs).
 func (p *poller) wait(l *Loop, ns int64) int {
 	ms := -1
 	if ns >= 0 {
 		ms = int(min((ns+999_999)/1_000_000, 1<<30))
 	}
-	quiet := ms != 0 && l.now-l.busy >= quietAfter
+	quiet := l.now-l.busy >= quietAfter
 	if quiet {
 		l.pool.trim(keepQuiet)
+	}
+	if ms != 0 && (quiet || !p.raw) {
 		n, err := unix.EpollWait(p.ep, p.evs[:], ms)
+		if !p.raw {
+			p.checkProcs(len(l.g.loops))
+		}
 		if err != nil {
 			return 0
 		}
@@ -96,7 +109,8 @@ func (p *poller) wait(l *Loop, ns int64) int {
 	}
 	r, _, e := syscall.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(p.ep), uintptr(unsafe.Pointer(&p.evs)), uintptr(len(p.evs)),
 		uintptr(ms), 0, 0)
-	if e != 0 {
+	if e != 0 { // the scheduler wants something
+		p.checkProcs(len(l.g.loops))
 		return 0
 	}
 	return int(r)

@@ -30,7 +30,7 @@ func (p *poller) open() error {
 }
 
 func (p *poller) close() error { return nil }
-func (p *poller) enter()       {}
+func (p *poller) enter(int)    {}
 
 func (p *poller) notify() {
 	select {
