@@ -63,18 +63,19 @@ type Change struct {
 // different schemas.
 func Diff(a, b *Snapshot) []Change {
 	var out []Change
+	before, after := a.users(), b.users()
 	for _, sec := range b.sections {
-		out = append(out, diffSection(&sec, a, b)...)
+		out = append(out, diffSection(&sec, a, b, before, after)...)
 	}
 	for _, sec := range a.sections {
 		if !slices.ContainsFunc(b.sections, func(s Section) bool { return s.Name == sec.Name }) {
-			out = append(out, diffSection(&sec, a, b)...)
+			out = append(out, diffSection(&sec, a, b, before, after)...)
 		}
 	}
 	return out
 }
 
-func diffSection(sec *Section, a, b *Snapshot) []Change {
+func diffSection(sec *Section, a, b *Snapshot, before, after map[Ref][]Ref) []Change {
 	olds, news := a.entries[sec.Name], b.entries[sec.Name]
 	from := match(olds, news)
 	kept := make([]bool, len(olds))
@@ -86,23 +87,23 @@ func diffSection(sec *Section, a, b *Snapshot) []Change {
 	var out []Change
 	for i := range olds {
 		if !kept[i] {
-			out = append(out, newChange(Removed, &olds[i], nil, a))
+			out = append(out, newChange(Removed, &olds[i], nil, before))
 		}
 	}
 	ordered, last := true, -1
 	for i := range news {
 		n := &news[i]
 		if from[i] < 0 {
-			out = append(out, newChange(Added, nil, n, b))
+			out = append(out, newChange(Added, nil, n, after))
 			continue
 		}
 		ordered = ordered && from[i] > last
 		last = max(last, from[i])
 		switch o := &olds[from[i]]; {
 		case o.Kind != n.Kind:
-			out = append(out, newChange(Replaced, o, n, b))
+			out = append(out, newChange(Replaced, o, n, after))
 		case o.Hash != n.Hash:
-			c := newChange(Changed, o, n, b)
+			c := newChange(Changed, o, n, after)
 			c.Fields = diffTrees("", o.tree, n.tree)
 			out = append(out, c)
 		}
@@ -149,25 +150,26 @@ func match(olds, news []Entry) []int {
 	return from
 }
 
-func newChange(op Op, o, n *Entry, in *Snapshot) Change {
+func newChange(op Op, o, n *Entry, users map[Ref][]Ref) Change {
 	e := n
 	if e == nil {
 		e = o
 	}
-	return Change{Op: op, Section: e.Section, Kind: e.Kind, Name: e.Name, Old: o, New: n, UsedBy: in.usedBy(e)}
+	c := Change{Op: op, Section: e.Section, Kind: e.Kind, Name: e.Name, Old: o, New: n}
+	if e.named && e.Name != "" {
+		c.UsedBy = slices.Clone(users[Ref{e.Section, e.Name}])
+	}
+	return c
 }
 
-// usedBy lists the entries that name e.
-func (s *Snapshot) usedBy(e *Entry) []Ref {
-	if !e.named || e.Name == "" {
-		return nil
-	}
-	var out []Ref
+// users lists, for each entry, the entries that name it.
+func (s *Snapshot) users() map[Ref][]Ref {
+	out := map[Ref][]Ref{}
 	for _, sec := range s.sections {
 		for i := range s.entries[sec.Name] {
 			by := &s.entries[sec.Name][i]
-			if slices.Contains(by.Refs, Ref{e.Section, e.Name}) {
-				out = append(out, Ref{by.Section, by.Name})
+			for _, r := range by.Refs {
+				out[r] = append(out[r], Ref{by.Section, by.Name})
 			}
 		}
 	}
@@ -254,14 +256,14 @@ func (c Change) String() string {
 	case Removed:
 		return what + " is removed"
 	case Replaced:
-		return what + " replaces the " + c.Old.Kind + " of that name" + c.users()
+		return what + " replaces the " + c.Old.Kind + " of that name" + c.usedBy()
 	case Reordered:
 		return what + " is in another order"
 	case Changed:
 	}
 	if len(c.Fields) == 0 {
 		if c.Section == secretsSection {
-			return what + " has a new value" + c.users()
+			return what + " has a new value" + c.usedBy()
 		}
 		return what + ": a secret that it uses has a new value"
 	}
@@ -276,11 +278,11 @@ func (c Change) String() string {
 			parts[i] = fmt.Sprintf("%s %s becomes %s", f.Path, f.Old, f.New)
 		}
 	}
-	return what + ": " + strings.Join(parts, ", ") + c.users()
+	return what + ": " + strings.Join(parts, ", ") + c.usedBy()
 }
 
-// users names at most three entries that are concerned too.
-func (c Change) users() string {
+// usedBy names at most three entries that are concerned too.
+func (c Change) usedBy() string {
 	if len(c.UsedBy) == 0 {
 		return ""
 	}
