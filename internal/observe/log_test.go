@@ -122,14 +122,15 @@ func TestNilLimitedLogger(t *testing.T) {
 func TestAsyncWriterNeverBlocksAndCountsWhatItDrops(t *testing.T) {
 	r := NewRegistry()
 	w := &stuckWriter{release: make(chan struct{})}
-	a := NewAsyncWriter(w, 100, r)
+	a := NewAsyncWriter(w, 100)
+	a.Register(r)
 	line := []byte(strings.Repeat("x", 39) + "\n")
 	for range 50 {
 		if n, err := a.Write(line); n != len(line) || err != nil {
 			t.Fatal(n, err)
 		}
 	}
-	dropped := a.dropped.Value()
+	dropped := a.Dropped()
 	if dropped < 44 || dropped > 48 { // two lines queued, and up to four with the batch that is being written
 		t.Errorf("dropped %d", dropped)
 	}
@@ -140,7 +141,7 @@ func TestAsyncWriterNeverBlocksAndCountsWhatItDrops(t *testing.T) {
 	if got := w.buf.Len() / len(line); uint64(got)+dropped != 50 {
 		t.Errorf("%d written and %d dropped of 50", got, dropped)
 	}
-	if _, err := a.Write(line); err != nil || a.dropped.Value() != dropped+1 {
+	if _, err := a.Write(line); err != nil || a.Dropped() != dropped+1 {
 		t.Error("a write after Close was not counted as dropped")
 	}
 	if err := a.Close(); err != nil {
