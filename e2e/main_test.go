@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 func build(t *testing.T) string {
 	t.Helper()
 	binary.once.Do(func() {
-		binary.dir, binary.err = os.MkdirTemp("", "windrose-e2e-")
+		binary.dir, binary.err = os.MkdirTemp("", "windrose-e2e-") //nolint:usetesting // it outlives the test that builds it
 		if binary.err != nil {
 			return
 		}

@@ -202,12 +202,11 @@ func freePort() (string, error) {
 
 // sink is an HTTP server that records what it is sent and answers as told. Guarded by mu.
 type sink struct {
-	mu       sync.Mutex
-	answers  []answer // the last one stays
-	got      []string // one text per request
-	inflight int
-	server   *http.Server
-	hang     chan struct{} // closed at the end: frees requests that hang
+	mu      sync.Mutex
+	answers []answer // the last one stays
+	got     []string // one text per request
+	server  *http.Server
+	hang    chan struct{} // closed at the end: frees requests that hang
 }
 
 // answer is one status, and the seconds of its Retry-After; status 0 holds the request until the sink ends.
