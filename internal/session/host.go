@@ -273,7 +273,7 @@ func (h *Host) end(s *Session) {
 		h.Tally.Dropped[DropEnded]++
 	}
 	s.out = outbox{}
-	s.in = receipts{}
+	s.in = nil
 	s.replays = nil
 	h.leave(s)
 }

@@ -59,15 +59,32 @@ type waiting struct {
 // its session.
 type outbox struct {
 	ring   []sent // by packet id, contiguous: ring[i].id follows ring[i-1].id
-	open   int    // of ring, not done
-	again  int    // of ring, flagAgain
+	open   int32  // of ring, not done
+	again  int32  // of ring, flagAgain
 	lastID uint16
-	queue  []waiting
-	head   int // of queue
-	bytes  int64
+	queue  *queue // nil while nothing waits
 }
 
-func (o *outbox) waiting() int { return len(o.queue) - o.head }
+// queue is what waits behind the window. Owned by its outbox.
+type queue struct {
+	list  []waiting
+	head  int
+	bytes int64
+}
+
+func (o *outbox) waiting() int {
+	if o.queue == nil {
+		return 0
+	}
+	return len(o.queue.list) - o.queue.head
+}
+
+func (o *outbox) bytes() int64 {
+	if o.queue == nil {
+		return 0
+	}
+	return o.queue.bytes
+}
 
 // ringMax bounds the ring against a client that acknowledges everything but the first.
 const ringMax = 4
@@ -205,7 +222,7 @@ func (s *Session) notOwn(subs []route.Sub) []route.Sub {
 }
 
 func (s *Session) windowOpen() bool {
-	return s.out.open < s.window && len(s.out.ring) < ringMax*s.window && len(s.out.ring) < 0xffff
+	return int(s.out.open) < s.window && len(s.out.ring) < ringMax*s.window && len(s.out.ring) < 0xffff
 }
 
 // send puts a delivery with acknowledgement into the window.
@@ -242,7 +259,7 @@ func firstID(d Delivery) uint32 {
 func (s *Session) enqueue(ev *event.Event, d Delivery) event.Outcome {
 	h := s.host
 	size := int64(ev.Size())
-	for s.out.waiting() >= h.limits.Queue || s.out.bytes+size > h.limits.QueueBytes {
+	for s.out.waiting() >= h.limits.Queue || s.out.bytes()+size > h.limits.QueueBytes {
 		if h.limits.Rule != DropOld || s.out.waiting() == 0 {
 			h.Tally.Dropped[DropQueueFull]++
 			if h.limits.Rule == Disconnect && s.peer != nil {
@@ -261,13 +278,17 @@ func (s *Session) enqueue(ev *event.Event, d Delivery) event.Outcome {
 	if n := countIDs(d.Subs); n > 1 {
 		w.more = append([]route.Sub(nil), d.Subs...)
 	}
-	if s.out.head > 64 && s.out.head > len(s.out.queue)/2 {
-		n := copy(s.out.queue, s.out.queue[s.out.head:])
-		clear(s.out.queue[n:])
-		s.out.queue, s.out.head = s.out.queue[:n], 0
+	if s.out.queue == nil {
+		s.out.queue = &queue{}
 	}
-	s.out.queue = append(s.out.queue, w)
-	s.out.bytes += size
+	q := s.out.queue
+	if q.head > 64 && q.head > len(q.list)/2 {
+		n := copy(q.list, q.list[q.head:])
+		clear(q.list[n:])
+		q.list, q.head = q.list[:n], 0
+	}
+	q.list = append(q.list, w)
+	q.bytes += size
 	h.Tally.Queued++
 	h.Tally.QueuedBytes += size
 	return event.Accepted
@@ -284,13 +305,14 @@ func countIDs(subs []route.Sub) (n int) {
 
 // pop takes the oldest waiting event.
 func (s *Session) pop() waiting {
-	w := s.out.queue[s.out.head]
-	s.out.queue[s.out.head] = waiting{}
-	if s.out.head++; s.out.head == len(s.out.queue) {
-		s.out.queue, s.out.head = nil, 0
-	}
+	q := s.out.queue
+	w := q.list[q.head]
+	q.list[q.head] = waiting{}
 	size := int64(w.ev.Size())
-	s.out.bytes -= size
+	q.bytes -= size
+	if q.head++; q.head == len(q.list) {
+		s.out.queue = nil
+	}
 	s.host.Tally.Queued--
 	s.host.Tally.QueuedBytes -= size
 	return w
@@ -388,7 +410,7 @@ func (s *Session) resend() bool {
 		if x.flags&flagAgain == 0 || x.state == dlDone {
 			continue
 		}
-		if !s.peer.Room() || o.open-o.again >= s.window {
+		if !s.peer.Room() || int(o.open-o.again) >= s.window {
 			return false
 		}
 		x.flags &^= flagAgain

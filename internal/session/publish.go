@@ -28,6 +28,9 @@ const (
 func (s *Session) Publish(ev *event.Event, id uint16, dup bool) (hold Hold, until int64) {
 	h := s.host
 	if ev.QoS != event.AtMostOnce {
+		if s.in == nil {
+			s.in = &receipts{}
+		}
 		if s.retried(ev.QoS, id, dup) {
 			h.Tally.Duplicates++
 			s.answer()
@@ -145,6 +148,9 @@ func (s *Session) answer() {
 
 // Released ends the receipt of an exactly-once event (PUBREL). ok is false when the packet id is not known.
 func (s *Session) Released(id uint16) (ok bool) {
+	if s.in == nil {
+		return false
+	}
 	if _, ok = s.in.open[id]; ok {
 		delete(s.in.open, id)
 	}

@@ -24,7 +24,7 @@ type orphan struct {
 	to     uint32
 }
 
-// receipts are a session's inbound receipts. Answers go out in the order in which the events came ([MQTT-4.6.0-2],
+// receipts are a session's inbound receipts; nil has none. Answers go out in the order in which the events came ([MQTT-4.6.0-2],
 // [MQTT-4.6.0-3]), so one open event holds the answers behind it, never the events. Owned by its session.
 type receipts struct {
 	ring    []inbound // fifo from head on; ring[head+i] has number first+i
@@ -37,7 +37,12 @@ type receipts struct {
 
 // unanswered is how many events count against the client's send quota: those without an answer, and the exactly-once
 // ones without a release.
-func (r *receipts) unanswered() int { return len(r.ring) - r.head + len(r.open) }
+func (r *receipts) unanswered() int {
+	if r == nil {
+		return 0
+	}
+	return len(r.ring) - r.head + len(r.open)
+}
 
 // push adds a receipt and returns its number.
 func (r *receipts) push(id uint16, q event.QoS) uint32 {
@@ -57,6 +62,9 @@ func (r *receipts) walking(id uint16, q event.QoS) bool {
 
 // settle notes an outcome; it reports whether the receipt still exists.
 func (r *receipts) settle(seq uint32, o event.Outcome) bool {
+	if r == nil {
+		return false
+	}
 	if i := seq - r.first; i < uint32(len(r.ring)-r.head) {
 		x := &r.ring[r.head+int(i)]
 		x.settled, x.Outcome = true, o
@@ -119,6 +127,9 @@ func (r *receipts) forget(id uint16) {
 
 // detach turns the open receipts into orphans: their connection is gone.
 func (r *receipts) detach() {
+	if r == nil {
+		return
+	}
 	for i := range r.orphans { // a retry that is itself cut off: the next retry joins the first ticket again
 		r.orphans[i].joined = false
 	}
@@ -147,7 +158,7 @@ const ringKeep = 64
 
 // next takes the first receipt off when its answer is due.
 func (r *receipts) next() (Receipt, bool) {
-	if r.head == len(r.ring) || !r.ring[r.head].settled {
+	if r == nil || r.head == len(r.ring) || !r.ring[r.head].settled {
 		return Receipt{}, false
 	}
 	x := r.ring[r.head].Receipt

@@ -87,8 +87,8 @@ type Session struct {
 	subs    []Subscription
 	byName  map[string]int // index of subs, from manySubs on
 	out     outbox
-	in      receipts
-	replays []*replay
+	in      *receipts // nil until the client publishes with an acknowledgement
+	replays *replay   // the first of a list
 	policy  policy.State
 	will    *Will
 	timer   loop.Timer // session expiry, will delay: whichever is next

@@ -31,6 +31,7 @@ type Want struct {
 type replay struct {
 	cursor *retain.Cursor
 	sub    route.Sub
+	next   *replay
 }
 
 // replayChunk bounds the retained events that one session is sent in one go.
@@ -48,7 +49,8 @@ func (s *Session) MaySubscribe(filter []byte, q event.QoS) policy.Verdict {
 func (s *Session) Subscribe(wants []Want, done func()) {
 	h := s.host
 	cs := make([]route.Change, 0, len(wants))
-	var again []*replay
+	var again *replay
+	tail := &again
 	for _, w := range wants {
 		sub := route.MakeSub(s.taker, byte(w.QoS), w.NoLocal, w.RetainAsPublished, w.ID)
 		f := append([]byte(nil), w.Filter...)
@@ -58,7 +60,8 @@ func (s *Session) Subscribe(wants []Want, done func()) {
 		}
 		cs = append(cs, route.Change{Filter: f, Sub: sub})
 		if w.Replay == ReplayAlways || w.Replay == ReplayNew && isNew {
-			again = append(again, &replay{sub: sub, cursor: h.shared.Retained.Scan(f)})
+			*tail = &replay{sub: sub, cursor: h.shared.Retained.Scan(f)}
+			tail = &(*tail).next
 		}
 	}
 	p := s.peer
@@ -67,7 +70,11 @@ func (s *Session) Subscribe(wants []Want, done func()) {
 			return
 		}
 		done()
-		s.replays = append(s.replays, again...)
+		last := &s.replays
+		for *last != nil {
+			last = &(*last).next
+		}
+		*last = again
 		s.pump()
 	}
 	if len(cs) == 0 {
@@ -106,8 +113,8 @@ func (s *Session) Unsubscribe(filters [][]byte, had []bool, done func()) {
 
 // replay sends retained events while there is room: a large store must not fill the outbox.
 func (s *Session) replay() {
-	for len(s.replays) > 0 && s.peer != nil && s.out.waiting() == 0 && s.peer.Room() && s.windowOpen() {
-		r := s.replays[0]
+	for s.replays != nil && s.peer != nil && s.out.waiting() == 0 && s.peer.Room() && s.windowOpen() {
+		r := s.replays
 		now, n := s.host.clock.Now(), 0
 		done := r.cursor.Next(now, replayChunk, func(k *event.Kept) bool {
 			s.sendRetained(k, r.sub)
@@ -115,8 +122,9 @@ func (s *Session) replay() {
 			return s.peer != nil && s.out.waiting() == 0 && s.peer.Room()
 		})
 		if done {
-			s.replays[0] = nil
-			s.replays = s.replays[1:]
+			if s.replays == r {
+				s.replays = r.next
+			}
 			continue
 		}
 		if s.peer == nil || n == 0 {

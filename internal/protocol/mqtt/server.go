@@ -64,12 +64,20 @@ func NewServer(name string, spec ListenerSpec, d Deps) (*Server, error) {
 	return s, nil
 }
 
+// packetHead is the length of the longest fixed header.
+const packetHead = 5
+
+// PartialDefault is the bound on kept input for which the loops should be made: that of a listener with defaults.
+const PartialDefault = 1<<20 + packetHead
+
 // Accept gives a new connection its handler.
 func (s *Server) Accept(c *loop.Conn) loop.Handler {
 	s.opened.Inc()
 	h := &conn{srv: s, c: c}
 	h.timer.Init(h)
-	c.SetMaxPartial(int(s.cfg.maxPacket) + 5)
+	if n := int(s.cfg.maxPacket) + packetHead; n > PartialDefault { // it costs memory for each connection
+		c.SetMaxPartial(n)
+	}
 	h.init(h, s.cfg)
 	return h
 }

@@ -1,0 +1,86 @@
+package app
+
+import (
+	"github.com/windrose-edc/windrose/internal/config"
+	"github.com/windrose-edc/windrose/internal/destination/webhook"
+	"github.com/windrose-edc/windrose/internal/listen"
+	"github.com/windrose-edc/windrose/internal/loop"
+	"github.com/windrose-edc/windrose/internal/pool"
+	"github.com/windrose-edc/windrose/internal/protocol/mqtt"
+)
+
+// Every module that the binary has, one line each. A protocol or a destination is added as a folder of its own and one
+// line here; nothing else knows it.
+func protocols() []protocol {
+	return []protocol{
+		{config.Kind{Name: "mqtt", Doc: "MQTT 3.1, 3.1.1 and 5.", Spec: mqtt.ListenerSpec{}}, mqttListener},
+	}
+}
+
+func destinations() []destination {
+	return []destination{
+		{config.Kind{Name: "webhook", Doc: "HTTP endpoints that take events as CloudEvents.", Spec: webhook.Spec{}}, webhookPool},
+	}
+}
+
+func sources() []source {
+	return nil
+}
+
+// protocol is a kind of listener. Immutable.
+type protocol struct {
+	kind config.Kind
+	open func(n *node, name string, spec any) (accept func(*loop.Conn) loop.Handler, l listen.Spec, anonymous bool, err error)
+}
+
+// destination is a kind of pool. Immutable.
+type destination struct {
+	kind  config.Kind
+	build func(n *node, name string, spec any) (d pool.Driver, members []string, err error)
+}
+
+// source is a kind of source. Immutable.
+type source struct {
+	kind  config.Kind
+	build func(n *node, name string, spec any) (runner, error)
+}
+
+func listenerKinds() (ks []config.Kind) {
+	for _, p := range protocols() {
+		ks = append(ks, p.kind)
+	}
+	return ks
+}
+
+func destinationKinds() (ks []config.Kind) {
+	for _, d := range destinations() {
+		ks = append(ks, d.kind)
+	}
+	return ks
+}
+
+func sourceKinds() (ks []config.Kind) {
+	for _, s := range sources() {
+		ks = append(ks, s.kind)
+	}
+	return ks
+}
+
+func mqttListener(n *node, name string, spec any) (func(*loop.Conn) loop.Handler, listen.Spec, bool, error) {
+	s := spec.(*mqtt.ListenerSpec)
+	srv, err := mqtt.NewServer(name, *s, mqtt.Deps{Loops: n.group.Loops(), Hosts: n.hosts, Auth: n.authChain, Slow: n.slow.run,
+		Metrics: n.metrics, Logger: n.log, Limited: n.limited})
+	if err != nil {
+		return nil, s.Spec, false, err
+	}
+	return srv.Accept, s.Spec, s.Anonymous, nil
+}
+
+func webhookPool(n *node, name string, spec any) (pool.Driver, []string, error) {
+	s := spec.(*webhook.Spec)
+	d, err := webhook.New(*s, webhook.Options{Pool: name, Node: n.id, Metrics: n.metrics})
+	return d, s.URLs, err
+}
+
+// partialInput is the bound on kept input that suits the protocols' defaults.
+const partialInput = mqtt.PartialDefault

@@ -1,0 +1,72 @@
+package app
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/windrose-edc/windrose/internal/identity"
+	"github.com/windrose-edc/windrose/internal/loop"
+)
+
+// publishStats offers what the parts count by themselves as metrics.
+func (n *node) publishStats() {
+	r := n.metrics
+	count := func(name, help string, f func(s *loop.Stats) int64, labels ...string) {
+		r.CounterFunc(name, help, func() float64 { s := n.group.Stats(); return float64(f(&s)) }, labels...)
+	}
+	count("windrose_loop_accepted_connections_total", "Connections that were let in.", func(s *loop.Stats) int64 { return s.Accepted })
+	count("windrose_loop_accept_errors_total", "Pauses of accepting for want of file descriptors or memory.", func(s *loop.Stats) int64 { return s.AcceptErrors })
+	for i := range loop.NumRefusals {
+		count("windrose_loop_refused_connections_total", "Connections that were not let in, by reason.", func(s *loop.Stats) int64 { return s.Refused[i] }, "reason", i.String())
+	}
+	count("windrose_loop_tls_handshakes_total", "TLS handshakes, by how they ended.", func(s *loop.Stats) int64 { return s.HandshakesOK }, "outcome", "ok")
+	count("windrose_loop_tls_handshakes_total", "TLS handshakes, by how they ended.", func(s *loop.Stats) int64 { return s.HandshakesFailed }, "outcome", "failed")
+	count("windrose_loop_tls_handshakes_total", "TLS handshakes, by how they ended.", func(s *loop.Stats) int64 { return s.HandshakesTimeout }, "outcome", "timeout")
+	count("windrose_loop_resumed_handshakes_total", "TLS handshakes that resumed a session.", func(s *loop.Stats) int64 { return s.HandshakesResumed })
+	count("windrose_loop_handler_errors_total", "Connections closed because their handler panicked.", func(s *loop.Stats) int64 { return s.Panics })
+	count("windrose_loop_transferred_bytes_total", "Bytes on the wire.", func(s *loop.Stats) int64 { return s.BytesIn }, "direction", "in")
+	count("windrose_loop_transferred_bytes_total", "Bytes on the wire.", func(s *loop.Stats) int64 { return s.BytesOut }, "direction", "out")
+	count("windrose_loop_overfull_connections_total", "Connections closed because a buffer was full.", func(s *loop.Stats) int64 { return s.OutputFull }, "direction", "out")
+	count("windrose_loop_overfull_connections_total", "Connections closed because a buffer was full.", func(s *loop.Stats) int64 { return s.InputFull }, "direction", "in")
+	count("windrose_loop_run_turns_total", "Turns of all loops.", func(s *loop.Stats) int64 { return s.Turns })
+	count("windrose_loop_system_wakes_total", "System calls made to wake a sleeping loop.", func(s *loop.Stats) int64 { return s.Wakes })
+	for i := range n.hosts {
+		r.GaugeFunc("windrose_loop_open_connections", "Open connections.", func() float64 { return float64(n.group.Stats().Open[i]) }, "loop", fmt.Sprint(i))
+	}
+	r.GaugeFunc("windrose_index_stored_filters", "Distinct filters in the subscription index.", func() float64 { return float64(n.index.Stats().Filters) })
+	r.GaugeFunc("windrose_index_stored_subscriptions", "Subscriptions in the index, routes included.", func() float64 { return float64(n.index.Stats().Subs) })
+	r.GaugeFunc("windrose_index_held_bytes", "Memory of the subscription index.", func() float64 { return float64(n.index.Stats().Bytes) })
+	r.GaugeFunc("windrose_index_waiting_entries", "Changes that wait.", func() float64 { return float64(n.index.Stats().Queued) })
+	r.GaugeFunc("windrose_retain_stored_messages", "Retained events.", func() float64 { return float64(n.retained.Len()) })
+	r.GaugeFunc("windrose_retain_held_bytes", "Bytes of retained events.", func() float64 { return float64(n.retained.Bytes()) })
+	r.GaugeFunc("windrose_session_dead_letters", "Dead letters of sessions.", func() float64 { return float64(n.dead.len()) })
+	for _, u := range n.users {
+		n.publishUsers(u)
+	}
+}
+
+func (n *node) publishUsers(u *identity.Users) {
+	r := n.metrics
+	r.GaugeFunc("windrose_identity_known_users", "Users in the users files.", func() float64 { return float64(u.Stats().Users) })
+	r.GaugeFunc("windrose_identity_waiting_checks", "Passwords that wait to be checked.", func() float64 { return float64(u.Stats().Waiting) })
+	r.CounterFunc("windrose_identity_hashed_checks_total", "Passwords that were hashed.", func() float64 { return float64(u.Stats().Hashed) })
+	r.CounterFunc("windrose_identity_recalled_checks_total", "Passwords that needed no hash again.", func() float64 { return float64(u.Stats().Recalled) })
+	r.CounterFunc("windrose_identity_busy_checks_total", "Passwords that were not checked because too many waited.", func() float64 { return float64(u.Stats().Busy) })
+}
+
+// Reload reads the files again that can change without a restart: certificates and users. What is broken stays as it
+// was; the error names it. Safe for concurrent use.
+func (a *App) Reload() error {
+	var errs []error
+	for name, t := range a.node.tls {
+		if err := t.Reload(); err != nil {
+			errs = append(errs, fmt.Errorf("reload tls.%s: %w", name, err))
+		}
+	}
+	for _, u := range a.node.users {
+		if err := u.Reload(); err != nil {
+			errs = append(errs, fmt.Errorf("reload users: %w", err))
+		}
+	}
+	return errors.Join(errs...)
+}

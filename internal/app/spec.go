@@ -1,0 +1,161 @@
+package app
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/windrose-edc/windrose/internal/config"
+	"github.com/windrose-edc/windrose/internal/identity"
+	"github.com/windrose-edc/windrose/internal/listen"
+	"github.com/windrose-edc/windrose/internal/policy"
+	"github.com/windrose-edc/windrose/internal/pool"
+	"github.com/windrose-edc/windrose/internal/route"
+)
+
+// NodeSpec is the section node: what this process is. Immutable after it is read.
+type NodeSpec struct {
+	Name     string        `yaml:"name" doc:"Name of the node in events, metrics and bridges; the host name when empty."`
+	Site     string        `yaml:"site" doc:"Where the node stands."`
+	Admin    string        `yaml:"admin" doc:"Address of the admin server: health, metrics, API, first page. Empty: none."`
+	Data     string        `yaml:"data" default:"data" unit:"file" doc:"Folder for what the node keeps."`
+	Loops    int           `yaml:"loops" default:"0" min:"0" max:"254" doc:"Event loops; 0: one for each processor."`
+	Deadline time.Duration `yaml:"deadline" default:"30s" min:"100ms" doc:"How long a publisher waits for the outcome of an event before it is told that there is none."`
+}
+
+// SessionSpec is the section sessions: what bounds each client. Immutable after it is read.
+type SessionSpec struct {
+	Queue       int    `yaml:"queue" default:"1000" min:"0" doc:"Events that may wait for one client."`
+	QueueBytes  int64  `yaml:"queue_bytes" unit:"size" default:"8MiB" doc:"Bytes of events that may wait for one client."`
+	MaxInflight int    `yaml:"max_inflight" default:"256" min:"1" max:"65535" doc:"Deliveries to one client that may be without acknowledgement."`
+	Receive     int    `yaml:"receive_maximum" default:"1024" min:"1" max:"65535" doc:"Events of one client that may be without an answer; MQTT 5 clients are told."`
+	Overflow    string `yaml:"overflow" enum:"drop_new|drop_old|disconnect" default:"drop_new" doc:"What happens when the outbox of a client is full: the new event is refused, the oldest becomes a dead letter, or the client is disconnected."`
+}
+
+// RetainSpec is the section retained. Immutable after it is read.
+type RetainSpec struct {
+	Messages int   `yaml:"messages" default:"1000000" min:"0" doc:"Topics whose last event is kept."`
+	Bytes    int64 `yaml:"bytes" unit:"size" default:"256MiB" doc:"Bytes of events that are kept."`
+}
+
+// LimitsSpec is the section limits. Immutable after it is read.
+type LimitsSpec struct {
+	PerClient policy.LimitSpec `yaml:"per_client" doc:"What one client may publish."`
+}
+
+// RouteSpec is one entry of the section routes. Immutable after it is read.
+type RouteSpec struct {
+	Name  string `yaml:"name" required:"true" doc:"Name of the route in metrics and logs."`
+	Topic string `yaml:"topic" unit:"filter" default:"#" doc:"Which events: an MQTT filter; {name} stands for one level." example:"site/{tenant}/#"`
+	To    To     `yaml:"to" required:"true" doc:"A pool; a list of pools (failover in that order); or a map of pools to weights."`
+	Ack   string `yaml:"ack" enum:"received|durable|upstream|delivered" default:"received" doc:"When the publisher is acknowledged: when the pool's queue has the event, or when a member has acknowledged it. The strongest of all that matched applies."`
+	Final bool   `yaml:"final" doc:"The walk of the event ends here: later routes and subscribers do not get it."`
+}
+
+// Validate refuses what is not there yet, in plain words.
+func (s *RouteSpec) Validate() error {
+	switch s.Ack {
+	case "durable":
+		return &config.FieldError{Path: "ack", Err: errors.New("durable needs the journal, which this version does not have"), Fix: "use upstream: the publisher is acknowledged when a pool member has taken the event"}
+	case "delivered":
+		return &config.FieldError{Path: "ack", Err: errors.New("delivered needs a receiver that settles (AMQP 1.0), which this version does not have"), Fix: "use upstream"}
+	}
+	_, err := route.ParseAck(s.Ack)
+	return err
+}
+
+// To is where a route leads: pools with weights, or in order of failover. Immutable after it is read.
+type To struct {
+	Pools    []string
+	Weights  []int // nil: failover in the order of Pools
+	weighted bool
+}
+
+// UnmarshalConfig implements config.Unmarshaler.
+func (t *To) UnmarshalConfig(v *config.Value) error {
+	switch {
+	case v.IsMap():
+		pairs, err := v.Map()
+		if err != nil {
+			return err
+		}
+		sum := 0
+		for _, p := range pairs {
+			var w int
+			if err := p.Value.Decode(&w); err != nil {
+				return err
+			}
+			if w < 0 {
+				return p.Value.Fail(fmt.Sprintf("weight %d is negative", w), "use 0 or more")
+			}
+			sum += w
+			t.Pools, t.Weights = append(t.Pools, p.Key), append(t.Weights, w)
+			p.Value.Ref(p.Key, "pools")
+		}
+		if sum == 0 {
+			return v.Fail("the weights are all 0", "give at least one pool a weight, like { a: 95, b: 5 }")
+		}
+		t.weighted = true
+	case v.IsList():
+		vs, err := v.List()
+		if err != nil {
+			return err
+		}
+		for _, x := range vs {
+			s, err := x.Text()
+			if err != nil {
+				return err
+			}
+			t.Pools = append(t.Pools, s)
+			x.Ref(s, "pools")
+		}
+		if len(t.Pools) == 0 {
+			return v.Fail("the list of pools is empty", "name a pool")
+		}
+	default:
+		s, err := v.Text()
+		if err != nil {
+			return err
+		}
+		t.Pools = []string{s}
+		v.Ref(s, "pools")
+	}
+	return nil
+}
+
+// schema is the whole configuration language: every module's own declaration, collected here.
+func schema() *config.Schema {
+	s := []config.Section{
+		{Name: "node", Doc: "This process.", Shape: config.Single, Spec: NodeSpec{}},
+		{Name: "tls", Doc: "Certificates, by name; listeners refer to them.", Shape: config.Map, Spec: listen.TLSSpec{}},
+		{Name: "listeners", Doc: "Addresses where a protocol is spoken.", Shape: config.Map, Kinds: listenerKinds()},
+		{Name: "auth", Doc: "Who may connect: tried in order, the first that knows the credential decides.", Shape: config.List, Kinds: authKinds()},
+		{Name: "acl", Doc: "Who may publish and subscribe to what; denied by default once there is a rule.", Shape: config.List, Spec: policy.ACLSpec{}},
+		{Name: "limits", Doc: "How much a client may do.", Shape: config.Single, Spec: LimitsSpec{}},
+		{Name: "topics", Doc: "Topics that begin with $.", Shape: config.Single, Spec: policy.TopicGuardSpec{}},
+		{Name: "rewrites", Doc: "Topics that get another name before they are routed.", Shape: config.List, Spec: policy.RewriteSpec{}},
+		{Name: "sessions", Doc: "What is remembered of each client.", Shape: config.Single, Spec: SessionSpec{}},
+		{Name: "retained", Doc: "The last event of each topic.", Shape: config.Single, Spec: RetainSpec{}},
+		{Name: "pools", Doc: "Destinations: equivalent members of one backend.", Shape: config.Map, Spec: pool.Spec{}, Kinds: destinationKinds()},
+		{Name: "routes", Doc: "Which events go to which pools; every matching route delivers unless one says final.", Shape: config.List, Spec: RouteSpec{}},
+	}
+	if ks := sourceKinds(); len(ks) > 0 {
+		s = append(s, config.Section{Name: "sources", Doc: "The way back: events that are pulled from backends.", Shape: config.Map, Kinds: ks})
+	}
+	return &config.Schema{Sections: s}
+}
+
+func authKinds() []config.Kind {
+	return []config.Kind{
+		{Name: "users", Doc: "A file of users with password hashes.", Spec: identity.UsersSpec{}},
+		{Name: "x509", Doc: "Client certificates.", Spec: identity.X509Spec{}},
+		{Name: "psk", Doc: "Pre-shared keys.", Spec: identity.PSKSpec{}},
+	}
+}
+
+// devConfig is what windrose dev runs: a useful default on loopback.
+const devConfig = `windrose: v1
+node: { admin: "127.0.0.1:8400", data: data }
+listeners:
+  mqtt: { mqtt: { bind: "127.0.0.1:1883", anonymous: true } }
+`

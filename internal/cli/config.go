@@ -1,0 +1,134 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/windrose-edc/windrose/internal/app"
+	"github.com/windrose-edc/windrose/internal/config"
+)
+
+// checkDoc is the document of windrose config check.
+type checkDoc struct {
+	OK     bool         `json:"ok"`
+	Files  []string     `json:"files"`
+	Errors []checkError `json:"errors"`
+}
+
+type checkError struct {
+	File    string `json:"file,omitempty"`
+	Line    int    `json:"line,omitempty"`
+	Column  int    `json:"column,omitempty"`
+	Path    string `json:"path,omitempty"`
+	Message string `json:"message"`
+	Fix     string `json:"fix,omitempty"`
+}
+
+func (e *env) configCommand() *cobra.Command {
+	return e.group("config", "Check and read configurations: check, diff, show, schema",
+		e.configCheckCommand(), e.configDiffCommand(), e.configShowCommand(), e.configSchemaCommand())
+}
+
+// configFlag adds -c; files gives what it and the arguments name.
+func configFlag(c *cobra.Command) *[]string {
+	return c.Flags().StringArrayP("config", "c", nil, "configuration file or folder (repeatable; later ones are merged)")
+}
+
+func (e *env) configCheckCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use: "check [FILE|DIR]...", Short: "Build everything that a configuration names, without listening: nothing is changed",
+		Example: "  windrose config check -c windrose.yaml", Args: cobra.ArbitraryArgs,
+	}
+	named := configFlag(c)
+	o := outputFlag(c)
+	c.RunE = e.do(func(_ *cobra.Command, args []string) error {
+		files := append(*named, args...)
+		if len(files) == 0 {
+			return usagef("no configuration: name a file or folder with -c")
+		}
+		err := app.Check(files...)
+		if o.format == "table" {
+			if err != nil {
+				return err
+			}
+			_, err := fmt.Fprintf(e.out, "ok: %s\n", strings.Join(files, " "))
+			return err
+		}
+		doc := checkDoc{OK: err == nil, Files: files, Errors: checkErrors(err)}
+		if err := o.print(e.out, doc, func() table { return table{names: files} }); err != nil {
+			return err
+		}
+		if !doc.OK {
+			return &codedError{code: exitError}
+		}
+		return nil
+	})
+	return c
+}
+
+func checkErrors(err error) []checkError {
+	out := []checkError{}
+	var wrong config.Errors
+	switch {
+	case err == nil:
+	case errors.As(err, &wrong):
+		for _, w := range wrong {
+			out = append(out, checkError{w.File, w.Line, w.Col, w.Path, w.Msg, w.Fix})
+		}
+	default:
+		out = append(out, checkError{Message: err.Error()})
+	}
+	return out
+}
+
+func (e *env) configDiffCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use: "diff OLD NEW", Short: "Say what would change from one configuration to another (exit code 3: something)",
+		Args: e.args(cobra.ExactArgs(2), "two files or folders"),
+	}
+	c.RunE = e.do(func(_ *cobra.Command, args []string) error {
+		from, err := app.Load(args[0])
+		if err != nil {
+			return err
+		}
+		to, err := app.Load(args[1])
+		if err != nil {
+			return err
+		}
+		changes := config.Diff(from, to)
+		for _, ch := range changes {
+			fmt.Fprintln(e.out, ch)
+		}
+		if len(changes) > 0 {
+			return &codedError{code: exitDifference}
+		}
+		return nil
+	})
+	return c
+}
+
+func (e *env) configShowCommand() *cobra.Command {
+	c := &cobra.Command{Use: "show [FILE|DIR]...", Short: "Print the whole configuration with its defaults; secrets by their names", Args: cobra.ArbitraryArgs}
+	named := configFlag(c)
+	c.RunE = e.do(func(_ *cobra.Command, args []string) error {
+		snap, err := app.Load(append(*named, args...)...)
+		if err != nil {
+			return err
+		}
+		_, err = e.out.Write(snap.Redacted())
+		return err
+	})
+	return c
+}
+
+func (e *env) configSchemaCommand() *cobra.Command {
+	c := &cobra.Command{Use: "schema", Short: "Print the JSON Schema of the configuration", Args: e.args(cobra.NoArgs, "no arguments")}
+	c.RunE = e.do(func(*cobra.Command, []string) error {
+		_, err := e.out.Write(app.Schema().JSONSchema())
+		return err
+	})
+	return c
+}
