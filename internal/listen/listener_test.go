@@ -26,7 +26,7 @@ func group(t testing.TB) *loop.Group {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		if err := g.Run(ctx); err != nil {

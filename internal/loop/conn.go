@@ -32,6 +32,9 @@ func (again) Error() string   { return "not ready" }
 func (again) Timeout() bool   { return true }
 func (again) Temporary() bool { return true }
 
+// isAgain says whether a socket was not ready. On the hot path, and nothing wraps errAgain.
+func isAgain(err error) bool { return err == errAgain } //nolint:errorlint // see above
+
 type state uint8
 
 const (
@@ -336,7 +339,7 @@ func (c *Conn) read() {
 	if err == nil {
 		c.loop.n.bytesIn += int64(n)
 		c.present(c.loop.buf[:n])
-	} else if err != errAgain {
+	} else if !isAgain(err) {
 		c.ended(err)
 	}
 }
@@ -416,7 +419,7 @@ func (c *Conn) ended(err error) {
 func (c *Conn) discard() {
 	n, err := c.sock.read(c.loop.buf)
 	c.loop.n.bytesIn += int64(n)
-	if err == nil || err == errAgain {
+	if err == nil || isAgain(err) {
 		return
 	}
 	if c.state == stFlush {
@@ -443,7 +446,7 @@ func (c *Conn) flush() {
 			c.flags &^= fWantW
 			c.watch()
 		}
-	case err == errAgain:
+	case isAgain(err):
 		if c.flags&fWantW == 0 {
 			c.flags |= fWantW
 			c.watch()
@@ -486,7 +489,7 @@ func (c *Conn) drain(q *[]byte, off *uint32) error {
 			c.loop.n.bytesOut += int64(n)
 			continue
 		}
-		if err == errAgain && int(*off) > len(*q)/2 {
+		if isAgain(err) && int(*off) > len(*q)/2 {
 			*q = (*q)[:copy(*q, (*q)[*off:])]
 			*off = 0
 		}

@@ -4,9 +4,9 @@ package loop
 
 import "time"
 
-// SetBudget has an effect in builds with the tag loopdebug only: there hook is called, on the loop, after a turn whose
-// work took longer than limit; what names the longest part of it.
-func SetBudget(limit time.Duration, hook func(loop int, what string, took time.Duration)) {}
+// SetBudget has an effect in builds with the tag loopdebug only: there the hook is called, on the loop, after a turn
+// whose work took longer than the limit; what names the longest part of it.
+func SetBudget(_ time.Duration, _ func(loop int, what string, took time.Duration)) {}
 
 // debugState is empty without the tag loopdebug.
 type debugState struct{}

@@ -93,7 +93,7 @@ func (t *tlsConn) waitRead(b []byte) (int, error) {
 			return 0, err
 		}
 		n, err := t.c.sock.read(b)
-		if err != errAgain {
+		if !isAgain(err) {
 			return n, err
 		}
 		if err := t.await(); err != nil {
@@ -137,7 +137,7 @@ func (t *tlsConn) handshakeWrite(b []byte) (int, error) {
 func (t *tlsConn) handshakeFlush() error {
 	for t.pending() > 0 {
 		n, err := t.c.sock.write(t.out[t.outOff:])
-		if err == errAgain {
+		if isAgain(err) {
 			if !t.hs.wantW {
 				t.hs.wantW = true
 				t.c.loop.Post(t.c.wantWrite)

@@ -49,13 +49,7 @@ func (g *Group) Listen(ln *net.TCPListener, o ListenOptions) (*Listener, error) 
 	if err := n.sock.init(n, ln); err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", n.addr, err)
 	}
-	g.mu.Lock()
-	closed := g.closed
-	if !closed {
-		g.listeners = append(g.listeners, n)
-	}
-	g.mu.Unlock()
-	if closed {
+	if !g.add(n) {
 		n.Close()
 		return nil, fmt.Errorf("listen on %s: %w", n.addr, ErrStopped)
 	}
@@ -77,6 +71,7 @@ func (n *Listener) Refused(r Refusal) int64 { return n.refused[r].Load() }
 
 // Close stops accepting; the address is free when it returns. Connections stay.
 func (n *Listener) Close() {
+	n.g.remove(n)
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if !n.closed {

@@ -1,8 +1,6 @@
 package loop
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"net/netip"
 	"runtime/debug"
@@ -23,21 +21,6 @@ const quietAfter = int64(20 * time.Millisecond)
 
 // forever is a wait without end.
 const forever = int64(-1)
-
-// Group is a set of loops that share the load of the process. Safe for concurrent use.
-type Group struct {
-	opt   Options
-	loops []*Loop
-	next  atomic.Uint32
-	gate  *gate
-
-	panicLog, tlsLog rate
-
-	mu        sync.Mutex // guards what follows
-	listeners []*Listener
-	started   bool
-	closed    bool
-}
 
 // Loop is one event loop. Owned by the goroutine that Group.Run started for it, except Post, Wake, ID and the counters.
 type Loop struct {
@@ -92,91 +75,6 @@ var epochUnix = epoch.UnixNano()
 
 // clock is Unix nanoseconds that advance with the monotonic clock, so they never jump back.
 func clock() int64 { return epochUnix + int64(time.Since(epoch)) }
-
-// NewGroup makes the loops; they do nothing until Run. Without Run, Close frees what they hold.
-func NewGroup(o Options) (*Group, error) {
-	g := &Group{opt: o.withDefaults()}
-	g.gate = newGate(&g.opt)
-	for i := range g.opt.Loops {
-		l := &Loop{g: g, id: i}
-		if err := l.poller.open(); err != nil {
-			_ = g.Close()
-			return nil, fmt.Errorf("open event loop %d: %w", i, err)
-		}
-		l.now = clock()
-		l.wheel.init(l.now)
-		g.loops = append(g.loops, l)
-	}
-	return g, nil
-}
-
-// Loops are all loops; Loops()[i].ID() == i.
-func (g *Group) Loops() []*Loop { return g.loops }
-
-// Pick is the loop with the fewest connections; among equals they take turns.
-func (g *Group) Pick() *Loop {
-	start := int(g.next.Add(1)) % len(g.loops)
-	best := g.loops[start]
-	for i := 1; i < len(g.loops); i++ {
-		if l := g.loops[(start+i)%len(g.loops)]; l.load.Load() < best.load.Load() {
-			best = l
-		}
-	}
-	return best
-}
-
-// Run runs all loops until ctx is done, then closes the listeners and every connection (Handler.Closed is called on its
-// loop, with ErrStopped) and returns. It can be called once.
-func (g *Group) Run(ctx context.Context) error {
-	g.mu.Lock()
-	if g.started || g.closed {
-		g.mu.Unlock()
-		return errors.New("run event loops: already run or closed")
-	}
-	g.started = true
-	g.mu.Unlock()
-	var wg sync.WaitGroup
-	for _, l := range g.loops {
-		wg.Go(l.run)
-	}
-	<-ctx.Done()
-	g.closeListeners()
-	for _, l := range g.loops {
-		l.mu.Lock()
-		l.stop = true
-		l.mu.Unlock()
-		l.Wake()
-	}
-	wg.Wait()
-	g.gate.wait()
-	return g.Close()
-}
-
-// Close frees what NewGroup and Listen took when Run was never called. After Run it does nothing.
-func (g *Group) Close() error {
-	g.closeListeners()
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.closed {
-		return nil
-	}
-	g.closed = true
-	var errs []error
-	for _, l := range g.loops {
-		errs = append(errs, l.poller.close())
-	}
-	return errors.Join(errs...)
-}
-
-func (g *Group) closeListeners() {
-	g.mu.Lock()
-	ls := g.listeners
-	g.listeners = nil
-	g.mu.Unlock()
-	for _, ln := range ls {
-		ln.Close()
-	}
-}
 
 // ID is the loop's number in Group.Loops. Any goroutine.
 func (l *Loop) ID() int { return l.id }

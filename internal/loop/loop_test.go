@@ -34,7 +34,7 @@ func testGroup(t testing.TB, o Options) *Group {
 
 func runGroup(t testing.TB, g *Group) {
 	t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		if err := g.Run(ctx); err != nil {

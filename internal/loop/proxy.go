@@ -157,7 +157,7 @@ func (c *Conn) startProxy() {
 func (c *Conn) readProxy() {
 	n, err := c.sock.read(c.loop.buf[:min(len(c.loop.buf), proxyMax)])
 	if err != nil {
-		if err != errAgain {
+		if !isAgain(err) {
 			c.Close(err)
 		}
 		return

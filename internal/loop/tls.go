@@ -88,7 +88,7 @@ func (c *Conn) readTLS() {
 	n, err := c.sock.read(l.buf)
 	l.n.bytesIn += int64(n)
 	t.src, t.srcErr = l.buf[:n], nil
-	if err != nil && err != errAgain {
+	if err != nil && !isAgain(err) {
 		t.srcErr = err
 	}
 	fill := 0
@@ -108,7 +108,7 @@ func (c *Conn) readTLS() {
 	if fill > 0 && c.state == stOpen {
 		c.present(l.plain[:fill])
 	}
-	if err != nil && err != errAgain && c.state == stOpen {
+	if err != nil && !isAgain(err) && c.state == stOpen {
 		c.ended(err)
 	}
 }
@@ -118,7 +118,7 @@ func (c *Conn) flushTLS() error {
 	t, p := c.tls, &c.loop.pool
 	for {
 		if err := c.drain(&t.out, &t.outOff); err != nil {
-			if err == errAgain && int(c.outOff) > len(c.out)/2 {
+			if isAgain(err) && int(c.outOff) > len(c.out)/2 {
 				c.out = c.out[:copy(c.out, c.out[c.outOff:])]
 				c.outOff = 0
 			}
