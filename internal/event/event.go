@@ -28,8 +28,8 @@ type Origin struct {
 	Attrs    map[string]string // attributes of the principal; never written after the session is open
 	Listener string            // name of the listener or source
 	Protocol string            // "mqtt", "coap", "amqp", "http"
-	Taker    uint32            // the session's own number in the route table, 0 when it has none (MQTT no local)
 	Pool     string            // name of the pool that a source reads from: the event is never sent back to it
+	Taker    uint32            // the session's own number in the route table, 0 when it has none (MQTT no local)
 	Lane     uint32            // a number of the connection: events of one publisher, topic and QoS keep their order
 }
 

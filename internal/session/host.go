@@ -160,7 +160,7 @@ func (h *Host) create(id string) (*Session, error) {
 
 func (h *Host) attach(s *Session, hello *Hello, p Peer) {
 	o := hello.Origin
-	o.Taker, o.Client = s.taker, s.ID
+	o.Taker, o.Lane, o.Client = s.taker, s.taker, s.ID
 	s.Origin = &o
 	s.peer, s.Expiry, s.will = p, hello.Expiry, hello.Will
 	s.window = h.limits.Window

@@ -18,8 +18,6 @@ type conn struct {
 	srv   *Server
 	c     *loop.Conn
 	timer loop.Timer
-	dead  bool // the connection is gone; the machine may still have held publishes
-	sink  []byte
 }
 
 // Data implements loop.Handler.
@@ -57,7 +55,7 @@ func (c *conn) Scratch() *scratch { return c.srv.scratch[c.c.Loop().ID()] }
 // Out implements env.
 func (c *conn) Out() []byte {
 	if c.dead {
-		return c.sink[:0]
+		return c.Scratch().sink[:0]
 	}
 	return c.c.Out()
 }
@@ -65,7 +63,7 @@ func (c *conn) Out() []byte {
 // SetOut implements env.
 func (c *conn) SetOut(b []byte) {
 	if c.dead {
-		c.sink = b
+		c.Scratch().sink = b
 		return
 	}
 	c.c.SetOut(b)

@@ -34,7 +34,11 @@ type scratch struct {
 	out  wire.PublishOut
 	ids  []uint32
 	want []session.Want
+	sink []byte // output for connections that are gone
 }
+
+// aliased is the topic of a topic alias.
+type aliased []byte
 
 // phases of a connection.
 const (
@@ -58,13 +62,14 @@ type machine struct {
 	bridge    bool // the client is a bridge: retain flags are passed on as they came, its own events are not
 	graceful  bool
 	paused    bool
+	dead      bool   // the connection is gone; there may still be publishes that are held
 	keepAlive uint16 // seconds; 0: none
 	maxSend   uint32 // the client's maximum packet size; 0: none
 	wakeAt    int64
 	lastIn    int64
-	aliases   [][]byte // topic of each alias, by number
-	hold      *held    // publishes that wait; nil: none
-	hello     *hello   // until the session is open
+	aliases   *[]aliased // by number; nil: none yet
+	hold      *held      // publishes that wait; nil: none
+	hello     *hello     // until the session is open
 }
 
 // held is publishing that waits for a limit, for another loop or for an answer. Owned by its machine.

@@ -66,14 +66,18 @@ func (m *machine) alias(p *wire.Publish) error {
 	if p.Alias == 0 || p.Alias > m.cfg.aliases {
 		return errAlias
 	}
-	for int(p.Alias) > len(m.aliases) {
-		m.aliases = append(m.aliases, nil)
+	if m.aliases == nil {
+		m.aliases = &[]aliased{}
 	}
+	for int(p.Alias) > len(*m.aliases) {
+		*m.aliases = append(*m.aliases, nil)
+	}
+	a := &(*m.aliases)[p.Alias-1]
 	if len(p.Topic) > 0 {
-		m.aliases[p.Alias-1] = append([]byte(nil), p.Topic...)
+		*a = append((*a)[:0], p.Topic...)
 		return nil
 	}
-	if p.Topic = m.aliases[p.Alias-1]; p.Topic == nil {
+	if p.Topic = *a; p.Topic == nil {
 		return errNoAlias
 	}
 	return nil
