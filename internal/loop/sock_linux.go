@@ -67,9 +67,6 @@ func (s *sock) write(b []byte) (int, error) {
 func (s *sock) close()         { _ = unix.Close(int(s.fd)) }
 func (s *sock) shutdownWrite() { _ = unix.Shutdown(int(s.fd), unix.SHUT_WR) }
 
-// shutdown makes reads and writes of another goroutine end.
-func (s *sock) shutdown() { _ = unix.Shutdown(int(s.fd), unix.SHUT_RDWR) }
-
 // error is why the socket hung up.
 func (s *sock) error() error {
 	if v, err := unix.GetsockoptInt(int(s.fd), unix.SOL_SOCKET, unix.SO_ERROR); err == nil && v != 0 {

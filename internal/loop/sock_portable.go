@@ -113,15 +113,6 @@ func (s *sock) shutdownWrite() {
 	p.cond.Broadcast()
 }
 
-// shutdown makes reads and writes of another goroutine end.
-func (s *sock) shutdown() {
-	p := s.p
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.in, p.inErr = nil, io.EOF
-	p.cond.Broadcast()
-}
-
 // error is why the socket hung up.
 func (s *sock) error() error {
 	p := s.p

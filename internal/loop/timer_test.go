@@ -196,3 +196,21 @@ func BenchmarkTimerArm(b *testing.B) {
 		w.arm(&as[i%len(as)].t, now+int64(i)*1_000_003%int64(time.Minute))
 	}
 }
+
+func TestWheelByHand(t *testing.T) {
+	w := NewWheel(1_000_000)
+	a := &alarm{}
+	a.t.Init(a)
+	w.Arm(&a.t, 5_000_000)
+	w.Advance(4_999_999)
+	if len(a.fired) != 0 {
+		t.Error("early")
+	}
+	w.Disarm(&a.t)
+	w.Advance(9_000_000)
+	w.Arm(&a.t, 12_000_000)
+	w.Advance(12_000_000)
+	if len(a.fired) != 1 {
+		t.Errorf("fired %v", a.fired)
+	}
+}

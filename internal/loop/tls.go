@@ -163,7 +163,7 @@ func (t *tlsConn) drop(p *buffers) {
 // startTLS begins the TLS handshake with what was read ahead.
 func (c *Conn) startTLS() {
 	c.state = stTLS
-	x, g := c.extra(), c.loop.g
+	x, g, cfg := c.extra(), c.loop.g, c.ln.opt.TLS()
 	t := &tlsConn{c: c, hs: &handshake{
 		gate: g.gate, prefix: prefixOf(c.remote.Addr()), ready: make(chan struct{}, 1), abort: make(chan struct{}),
 	}}
@@ -176,7 +176,7 @@ func (c *Conn) startTLS() {
 		c.Close(nil)
 		return
 	}
-	t.conn = tls.Server(t, c.ln.opt.TLS())
+	t.conn = tls.Server(t, cfg)
 	c.tls = t
 	c.loop.Arm(&x.timer, c.loop.now+int64(g.opt.HandshakeTimeout))
 	c.watch()

@@ -319,6 +319,30 @@ func TestTLSGarbage(t *testing.T) {
 	}
 }
 
+// A callback of the configuration that panics ends this handshake only.
+func TestTLSPanic(t *testing.T) {
+	crt := testTLS(t)
+	g := testGroup(t, Options{})
+	accept, _ := handlers(echo)
+	outer := false
+	crt.serverConfig.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) { panic("planted") }
+	n := testListen(t, g, ListenOptions{Accept: accept, TLS: func() *tls.Config {
+		if outer = !outer; outer {
+			panic("planted")
+		}
+		return crt.serverConfig
+	}})
+	for range 2 {
+		c := tls.Client(dial(t, n), crt.client())
+		if err := c.Handshake(); err == nil {
+			t.Error("handshake went on")
+		}
+	}
+	if s := stats(t, g); s.Panics != 1 || s.HandshakesFailed != 1 || n.Open() != 0 {
+		t.Errorf("%+v, %d open", s, n.Open())
+	}
+}
+
 // Silent and stalled handshakes end by themselves, and cost at most what their prefix may have.
 func TestTLSSilentHandshakes(t *testing.T) {
 	crt := testTLS(t)
