@@ -42,8 +42,8 @@ type Options struct {
 	Version  string
 }
 
-// Server serves one admin address. Immutable after New, but for ln (guarded by mu) and the history (guarded by its own
-// lock).
+// Server serves one admin address. Immutable after New, but for ln and fresh (guarded by mu) and the history (guarded by
+// its own lock).
 type Server struct {
 	o        Options
 	http     *http.Server
@@ -55,13 +55,14 @@ type Server struct {
 	refused map[string]*observe.Counter // by reason; never written after New
 	handled map[string]*observe.Counter // by class of status code
 
-	mu sync.Mutex
-	ln net.Listener
+	mu    sync.Mutex
+	ln    net.Listener
+	fresh map[net.Conn]struct{} // connections that have not sent a byte, as browsers open them in advance
 }
 
 // New builds a server; nothing listens yet.
 func New(o Options) *Server {
-	s := &Server{o: o, requests: make(chan struct{}, MaxRequests), log: o.Logger}
+	s := &Server{o: o, requests: make(chan struct{}, MaxRequests), log: o.Logger, fresh: map[net.Conn]struct{}{}}
 	if s.log == nil {
 		s.log = observe.Discard()
 	}
@@ -80,6 +81,7 @@ func New(o Options) *Server {
 		WriteTimeout:      15 * time.Second,
 		IdleTimeout:       30 * time.Second,
 		MaxHeaderBytes:    16 << 10,
+		ConnState:         s.connState,
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
 	return s
@@ -129,6 +131,7 @@ func (s *Server) Run(ctx context.Context) error {
 		<-ctx.Done()
 		drain, stop := context.WithTimeout(context.WithoutCancel(ctx), DrainTime)
 		defer stop()
+		s.closeFresh() // Shutdown would wait for them
 		if s.http.Shutdown(drain) != nil {
 			_ = s.http.Close() // the drain time is over: nothing better can be done for those requests
 		}
@@ -140,6 +143,24 @@ func (s *Server) Run(ctx context.Context) error {
 		return nil
 	}
 	return fmt.Errorf("serve admin requests on %q: %w", ln.Addr(), err)
+}
+
+func (s *Server) connState(c net.Conn, state http.ConnState) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if state == http.StateNew {
+		s.fresh[c] = struct{}{}
+	} else {
+		delete(s.fresh, c)
+	}
+}
+
+func (s *Server) closeFresh() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.fresh {
+		_ = c.Close() // nothing was asked on it
+	}
 }
 
 // boundedListener closes connections beyond its bound at once: blocking in Accept instead would let idle connections

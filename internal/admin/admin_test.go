@@ -295,13 +295,24 @@ func TestRun(t *testing.T) {
 	if err != nil || !strings.Contains(string(b), "windrose_go_heap_bytes ") || res.Header.Get("Content-Type") != observe.ContentType {
 		t.Errorf("metrics: %v\n%s", err, b)
 	}
+	// A connection that has asked nothing yet does not hold the end up.
+	idle, err := net.Dial("tcp", s.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer idle.Close()
+	for fresh := 0; fresh == 0; time.Sleep(time.Millisecond) {
+		s.mu.Lock()
+		fresh = len(s.fresh)
+		s.mu.Unlock()
+	}
 	cancel()
 	select {
 	case err := <-done:
 		if err != nil {
 			t.Error(err)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(DrainTime - time.Second):
 		t.Fatal("Run does not end")
 	}
 	http.DefaultClient.CloseIdleConnections()
