@@ -10,7 +10,11 @@ import "github.com/windrose-edc/windrose/internal/event"
 // Without any acceptance the outcome is the first refusal.
 
 // fanMax bounds the open slots of a loop. At the bound publishing is held, so settlement space is always reserved.
-const fanMax = 1 << 17
+// fanSlots is how many a token can name: who does not ask whether to hold is refused there.
+const (
+	fanMax   = 1 << 17
+	fanSlots = 1 << 20
+)
 
 // legRef is a leg whose target may refuse late. Owned by its slot.
 type legRef struct {
@@ -24,7 +28,9 @@ type fanSlot struct {
 	deadline int64
 	gen      uint32
 	pending  int32
-	prev     int32 // neighbours by deadline; -1: none
+	numbered uint8  // legs that have a number of their own
+	answered uint64 // of the first legs, by number: what answers twice speaks for no other
+	prev     int32  // neighbours by deadline; -1: none
 	next     int32
 	refusal  event.Outcome
 	refused  bool
@@ -37,17 +43,25 @@ type fanSlot struct {
 type fan struct {
 	slots      []fanSlot
 	free       []int32
+	loop       int
 	head, tail int32 // by deadline: all deadlines have the same length, so the order of opening is theirs
 	n          int
-	late       uint64 // settlements for slots that are gone
+	late       uint64 // settlements of slots that are gone and of legs that had answered
 }
 
-func newFan() fan { return fan{head: -1, tail: -1} }
+func newFan(loop int) fan { return fan{loop: loop, head: -1, tail: -1} }
 
-// A token names a slot (24 bits), a leg (8 bits) and the slot's generation (32 bits).
-func fanToken(slot int32, leg int, gen uint32) uint64 {
-	return uint64(gen)<<32 | uint64(leg&0xff)<<24 | uint64(slot)
+// A token names a slot (20 bits), a leg (8 bits; 0 is the walk itself, the last number is shared by all further legs),
+// the loop (8 bits: targets know events of all loops by their tokens) and the slot's generation (28 bits).
+func fanToken(loop int, slot int32, leg uint8, gen uint32) uint64 {
+	return uint64(gen)<<36 | uint64(loop&0xff)<<28 | uint64(leg)<<20 | uint64(slot)
 }
+
+const (
+	fanGens  = 1 << 28
+	lastLeg  = 255
+	onceLegs = 64 // legs whose second answer is noticed
+)
 
 // begin opens a slot with one pending leg: the walk itself, settled by the walk's end.
 func (f *fan) begin(t event.Ticket, deadline int64) int32 {
@@ -60,7 +74,7 @@ func (f *fan) begin(t event.Ticket, deadline int64) int32 {
 	}
 	s := &f.slots[i]
 	s.t, s.deadline, s.pending, s.open = t, deadline, 1, true
-	s.refused, s.accepted = false, false
+	s.refused, s.accepted, s.numbered, s.answered = false, false, 0, 0
 	s.prev, s.next = f.tail, -1
 	if f.tail >= 0 {
 		f.slots[f.tail].next = i
@@ -76,7 +90,10 @@ func (f *fan) begin(t event.Ticket, deadline int64) int32 {
 func (f *fan) leg(i int32, d Decider) uint64 {
 	s := &f.slots[i]
 	s.pending++
-	tok := fanToken(i, len(s.legs)+1, s.gen)
+	if s.numbered < lastLeg {
+		s.numbered++
+	}
+	tok := fanToken(f.loop, i, s.numbered, s.gen)
 	if d != nil {
 		s.legs = append(s.legs, legRef{d, tok})
 	}
@@ -85,12 +102,22 @@ func (f *fan) leg(i int32, d Decider) uint64 {
 
 // settle takes the outcome of n legs; it finishes the slot when it was the last.
 func (f *fan) settle(token uint64, o event.Outcome, n int) {
-	i := int32(token & 0xffffff)
-	if int(i) >= len(f.slots) || f.slots[i].gen != uint32(token>>32) || !f.slots[i].open {
+	i := int32(token & (fanSlots - 1))
+	if int(i) >= len(f.slots) || f.slots[i].gen != uint32(token>>36) || !f.slots[i].open {
 		f.late++
 		return
 	}
 	s := &f.slots[i]
+	if leg := token >> 20 & 0xff; leg < onceLegs {
+		if s.answered>>leg&1 != 0 {
+			f.late++
+			return
+		}
+		s.answered |= 1 << leg
+	}
+	if o.OK() {
+		s.took(token)
+	}
 	switch {
 	case o == event.Accepted:
 		s.accepted = true
@@ -102,11 +129,22 @@ func (f *fan) settle(token uint64, o event.Outcome, n int) {
 	}
 }
 
+// took forgets a leg whose target did not refuse: there is nothing to decide.
+func (s *fanSlot) took(token uint64) {
+	for i := range s.legs {
+		if s.legs[i].token == token {
+			s.legs[i].d = nil
+			return
+		}
+	}
+}
+
+// finish tells the targets that refused or did not answer what is to become of the event, then the publisher.
 func (f *fan) finish(i int32) {
 	s := &f.slots[i]
 	o := verdict(s.accepted, s.refused, s.refusal)
-	if s.refused || s.pending > 0 {
-		for _, l := range s.legs {
+	for _, l := range s.legs {
+		if l.d != nil {
 			l.d.Decide(l.token, o.OK())
 		}
 	}
@@ -138,7 +176,7 @@ func (f *fan) release(i int32) event.Ticket {
 		f.tail = s.prev
 	}
 	s.t, s.open = event.Ticket{}, false
-	s.gen++
+	s.gen = (s.gen + 1) % fanGens
 	clear(s.legs)
 	s.legs = s.legs[:0]
 	f.free = append(f.free, i)

@@ -1,6 +1,8 @@
 package route
 
 import (
+	"sync/atomic"
+
 	"github.com/windrose-edc/windrose/internal/event"
 	"github.com/windrose-edc/windrose/internal/loop"
 )
@@ -48,14 +50,35 @@ type answers struct {
 	list []settlement
 }
 
-// pair is the mail from one loop to another. Immutable; the mailboxes are safe for concurrent use.
+// pair is the mail from one loop to another. Safe for concurrent use by its two loops.
 type pair struct {
 	events  *loop.Mailbox[batch]
 	answers *loop.Mailbox[answers]
+	starved atomic.Bool // the sender waits for credit: it is woken when some comes back
 }
 
-func newPair(to loop.Waker, credit int64) pair {
-	return pair{loop.NewMailbox(to, credit, merge), loop.NewMailbox(to, 0, mergeAnswers)}
+func newPair(to loop.Waker, credit int64) *pair {
+	return &pair{events: loop.NewMailbox(to, credit, merge), answers: loop.NewMailbox(to, 0, mergeAnswers)}
+}
+
+// charge is what a batch takes of the credit: its size, but not more than there can be. A larger one goes alone.
+func (p *pair) charge(b *batch) int64 { return min(b.size(), p.events.Limit()) }
+
+// send posts a batch. Without credit the batch stays, and the sender will be woken.
+func (p *pair) send(b *batch) {
+	if p.events.Post(b, p.charge(b)) {
+		return
+	}
+	p.starved.Store(true)
+	p.events.Post(b, p.charge(b)) // credit that came back before the line above wakes nobody
+}
+
+// free gives back what a batch took.
+func (p *pair) free(n int64, sender loop.Waker) {
+	p.events.Return(n)
+	if p.starved.Load() && p.starved.Swap(false) {
+		sender.Wake()
+	}
 }
 
 func mergeAnswers(into, from *answers) {
@@ -63,7 +86,7 @@ func mergeAnswers(into, from *answers) {
 	from.list = from.list[:0]
 }
 
-// size is what the batch takes of the pair's credit.
+// size is what the batch counts against the pair's credit.
 func (b *batch) size() int64 { return int64(len(b.data) + len(b.recs)*96 + len(b.legs)*8) }
 
 func (b *batch) reset() {

@@ -10,7 +10,8 @@ import (
 )
 
 // Outbox takes events for one subscriber, on its home loop. Take borrows ev; subs are the subscriber's own that matched,
-// at least one. It answers at once: Accepted (taken over), NoMatch (not meant for it after all), or a refusal.
+// at least one. It answers at once: Accepted (taken over), NoMatch (not meant for it after all), or a refusal. It is in the
+// middle of a walk: what would begin another (the end of a connection with a will) waits until it has returned.
 type Outbox interface {
 	Take(ev *event.Event, subs []Sub) event.Outcome
 }
@@ -59,7 +60,7 @@ type Net struct {
 func NewNet(ix *Index, clocks []Clock, credit int64, deadline time.Duration) *Net {
 	n := &Net{index: ix, deadline: int64(deadline)}
 	for i, c := range clocks {
-		w := &Walker{net: n, id: i, clock: c, fan: newFan(), out: make([]batch, len(clocks)), back: make([]answers, len(clocks))}
+		w := &Walker{net: n, id: i, clock: c, fan: newFan(i), out: make([]batch, len(clocks)), back: make([]answers, len(clocks))}
 		for range clocks {
 			w.in = append(w.in, newPair(c, credit))
 		}
@@ -92,7 +93,7 @@ type Walker struct {
 	fan    fan
 	out    []batch     // staged, by destination loop
 	back   []answers   // staged, by destination loop
-	in     []pair      // mail, by source loop
+	in     []*pair     // mail, by source loop
 	cur    batch       // being read
 	heard  answers     // being read
 	ev     event.Event // of cur, rebuilt for each record
@@ -110,6 +111,15 @@ func (w *Walker) Stats() *Stats { return &w.stats }
 
 // Open is how many events wait for an outcome. Only on the loop.
 func (w *Walker) Open() int { return w.fan.n }
+
+// Due is when the oldest event that waits for an outcome passes its deadline, Unix nanoseconds; 0: none waits. Turn must
+// be called then, whatever else happens. Only on the loop.
+func (w *Walker) Due() int64 {
+	if w.fan.head < 0 {
+		return 0
+	}
+	return w.fan.slots[w.fan.head].deadline
+}
 
 // Join gives a subscriber a taker number on this loop; ok is false when the loop has no more.
 func (w *Walker) Join(o Outbox) (taker uint32, ok bool) {
@@ -144,7 +154,11 @@ func (w *Walker) Congested() bool {
 		return true
 	}
 	for i := range w.out {
-		if i != w.id && w.out[i].size() >= w.net.walkers[i].in[w.id].events.Credit() {
+		if i == w.id {
+			continue
+		}
+		if mail := w.net.walkers[i].in[w.id]; w.out[i].size() >= mail.events.Credit() {
+			mail.starved.Store(true) // who holds its publishing now is woken
 			return true
 		}
 	}
@@ -155,6 +169,11 @@ func (w *Walker) Congested() bool {
 // borrowed for the call.
 func (w *Walker) Walk(ev *event.Event, t event.Ticket) {
 	w.stats.Walked++
+	if t.Waits() && w.fan.n >= fanSlots { // only when the caller did not ask Congested
+		w.stats.MailDropped++
+		t.Settle(event.Throttled)
+		return
+	}
 	p := w.match(ev.Topic)
 	slot := int32(-1)
 	var accepted, refused bool
@@ -219,7 +238,7 @@ func (w *Walker) Walk(ev *event.Event, t event.Ticket) {
 	if refused && !s.refused {
 		s.refused, s.refusal = true, refusal
 	}
-	w.fan.settle(fanToken(slot, 0, s.gen), event.NoMatch, 1) // the walk's own leg: it says nothing, it only ends
+	w.fan.settle(fanToken(w.id, slot, 0, s.gen), event.NoMatch, 1) // the walk's own leg: it says nothing, it only ends
 }
 
 // remote stages the event for the takers of another loop.
@@ -346,9 +365,9 @@ func (w *Walker) post(to int) {
 	if to == w.id {
 		return
 	}
-	mail := &w.net.walkers[to].in[w.id]
+	mail := w.net.walkers[to].in[w.id]
 	if b := &w.out[to]; len(b.recs) > 0 {
-		mail.events.Post(b, b.size())
+		mail.send(b)
 	}
 	if len(w.back[to].list) > 0 {
 		mail.answers.PostReserved(&w.back[to])
@@ -365,7 +384,7 @@ func (w *Walker) settleOutside() {
 }
 
 // read takes one loop's mail.
-func (w *Walker) read(from int, mail pair) {
+func (w *Walker) read(from int, mail *pair) {
 	if mail.answers.Take(&w.heard) {
 		for _, s := range w.heard.list {
 			w.fan.settle(s.token, s.o, int(s.n))
@@ -395,11 +414,7 @@ func (w *Walker) read(from int, mail pair) {
 			w.back[from].list = append(w.back[from].list, settlement{r.token, 1, verdict(accepted, refused, refusal)})
 		}
 	}
-	size := b.size()
+	n := mail.charge(b)
 	b.reset()
-	left := mail.events.Credit()
-	mail.events.Return(size)
-	if half := mail.events.Limit() / 2; left < half && left+size >= half {
-		w.net.walkers[from].clock.Wake() // it may hold its publishers for want of credit
-	}
+	mail.free(n, w.net.walkers[from].clock)
 }
