@@ -154,7 +154,6 @@ func (h *Host) create(id string) (*Session, error) {
 	h.slots[i] = s
 	h.gens[i]++
 	s.gen = h.gens[i]
-	s.timer.Init(s)
 	return s, nil
 }
 
@@ -163,12 +162,11 @@ func (h *Host) attach(s *Session, hello *Hello, p Peer) {
 	o.Taker, o.Lane, o.Client = s.taker, s.taker, s.ID
 	s.Origin = &o
 	s.peer, s.Expiry, s.will = p, hello.Expiry, hello.Will
-	s.window = h.limits.Window
+	s.window = uint16(min(h.limits.Window, 0xffff))
 	if hello.Window > 0 {
-		s.window = min(s.window, hello.Window)
+		s.window = min(s.window, uint16(min(hello.Window, 0xffff)))
 	}
-	s.expires, s.willAt = 0, 0
-	h.clock.Disarm(&s.timer)
+	s.back()
 	h.Tally.Online++
 }
 
@@ -200,13 +198,14 @@ func (s *Session) detach(resumed bool) {
 	s.in.detach()
 	s.out.interrupted()
 	now := h.clock.Now()
+	a := &away{s: s}
 	if w := s.will; w != nil {
 		delay := min(w.Delay, s.Expiry) // [MQTT-3.1.3-9] and 3.1.3.2.2
 		switch {
 		case delay == 0:
 			s.publishWill()
 		case !resumed:
-			s.willAt = now + int64(delay)*int64(time.Second)
+			a.willAt = now + int64(delay)*int64(time.Second)
 		}
 	}
 	if s.Expiry == 0 {
@@ -214,35 +213,46 @@ func (s *Session) detach(resumed bool) {
 		return
 	}
 	if s.Expiry != Never {
-		s.expires = now + int64(s.Expiry)*int64(time.Second)
+		a.expires = now + int64(s.Expiry)*int64(time.Second)
 	}
-	s.arm()
+	a.timer.Init(a)
+	s.away = a
+	a.arm()
 }
 
-func (s *Session) arm() {
-	at := s.expires
-	if s.willAt != 0 && (at == 0 || s.willAt < at) {
-		at = s.willAt
+// back ends the time without a connection.
+func (s *Session) back() {
+	if s.away != nil {
+		s.host.clock.Disarm(&s.away.timer)
+		s.away = nil
+	}
+}
+
+func (a *away) arm() {
+	at := a.expires
+	if a.willAt != 0 && (at == 0 || a.willAt < at) {
+		at = a.willAt
 	}
 	if at != 0 {
-		s.host.clock.Arm(&s.timer, at)
+		a.s.host.clock.Arm(&a.timer, at)
 	}
 }
 
 // Expire implements loop.Expirer: the will's delay or the session's time has passed.
-func (s *Session) Expire(_ *loop.Timer, now int64) {
-	if s.ended || s.peer != nil {
+func (a *away) Expire(_ *loop.Timer, now int64) {
+	s := a.s
+	if s.away != a {
 		return
 	}
-	if s.willAt != 0 && s.willAt <= now {
-		s.willAt = 0
+	if a.willAt != 0 && a.willAt <= now {
+		a.willAt = 0
 		s.publishWill()
 	}
-	if s.expires != 0 && s.expires <= now {
+	if a.expires != 0 && a.expires <= now {
 		s.host.end(s)
 		return
 	}
-	s.arm()
+	a.arm()
 }
 
 // End drops a session and all it remembers.
@@ -265,7 +275,7 @@ func (h *Host) end(s *Session) {
 		s.publishWill() // its delay ends with the session
 	}
 	h.shared.Directory.release(s)
-	h.clock.Disarm(&s.timer)
+	s.back()
 	h.Tally.Sessions--
 	h.Tally.Subs -= int64(len(s.subs))
 	for s.out.waiting() > 0 {

@@ -222,7 +222,7 @@ func (s *Session) notOwn(subs []route.Sub) []route.Sub {
 }
 
 func (s *Session) windowOpen() bool {
-	return int(s.out.open) < s.window && len(s.out.ring) < ringMax*s.window && len(s.out.ring) < 0xffff
+	return int(s.out.open) < int(s.window) && len(s.out.ring) < ringMax*int(s.window) && len(s.out.ring) < 0xffff
 }
 
 // send puts a delivery with acknowledgement into the window.
@@ -410,7 +410,7 @@ func (s *Session) resend() bool {
 		if x.flags&flagAgain == 0 || x.state == dlDone {
 			continue
 		}
-		if !s.peer.Room() || int(o.open-o.again) >= s.window {
+		if !s.peer.Room() || int(o.open-o.again) >= int(s.window) {
 			return false
 		}
 		x.flags &^= flagAgain

@@ -78,11 +78,10 @@ type Session struct {
 	host   *Host
 	peer   Peer
 	taker  uint32
-	gen    uint8 // of the taker number, for tickets
-	ended  bool
-	fresh  bool   // the taker number is still joined
 	Expiry uint32 // seconds after the connection ended; 0: at once; Never
-	window int    // how many deliveries with an acknowledgement may be open
+	window uint16 // how many deliveries with an acknowledgement may be open
+	gen    uint8  // of the taker number, for tickets
+	ended  bool
 
 	subs    []Subscription
 	byName  map[string]int // index of subs, from manySubs on
@@ -91,9 +90,15 @@ type Session struct {
 	replays *replay   // the first of a list
 	policy  policy.State
 	will    *Will
-	timer   loop.Timer // session expiry, will delay: whichever is next
-	expires int64      // when the offline session ends; 0: not set
-	willAt  int64      // when the delayed will goes out; 0: not set
+	away    *away // nil while a connection is attached
+}
+
+// away is what a session knows while it has no connection. Owned by its session.
+type away struct {
+	s       *Session
+	timer   loop.Timer // whichever is next
+	expires int64      // when the session ends; 0: not by time
+	willAt  int64      // when the delayed will goes out; 0: there is none
 }
 
 // manySubs is from how many subscriptions on a session keeps a map of them.
