@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"runtime"
 	"runtime/debug"
 	"time"
 )
@@ -20,7 +21,7 @@ const (
 	trimFrom  = 1000 // sessions that must have come or gone since the last trim
 )
 
-// Run looks once a second, until ctx is done. A look costs nothing; a trim is one collection.
+// Run looks once a second, until ctx is done. A look costs nothing; a trim is two collections.
 func (t *trimmer) Run(ctx context.Context) error {
 	tick := time.NewTicker(trimEvery)
 	defer tick.Stop()
@@ -31,6 +32,7 @@ func (t *trimmer) Run(ctx context.Context) error {
 		case <-tick.C:
 		}
 		if t.due(t.sessions()) {
+			runtime.GC() // sync.Pools, the TLS library's among them, let go at the second collection only
 			debug.FreeOSMemory()
 		}
 	}
