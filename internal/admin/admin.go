@@ -105,6 +105,16 @@ func (s *Server) Listen() error {
 	return nil
 }
 
+// Close gives the address back when Run was never called.
+func (s *Server) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ln == nil {
+		return nil
+	}
+	return s.ln.Close()
+}
+
 // Addr is the bound address, "" before Listen.
 func (s *Server) Addr() string {
 	s.mu.Lock()

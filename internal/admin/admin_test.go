@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -278,6 +279,20 @@ func TestRun(t *testing.T) {
 	other.o.Addr = s.Addr()
 	if err := other.Listen(); err == nil || !strings.Contains(err.Error(), s.Addr()) {
 		t.Errorf("a taken address: %v", err)
+	}
+	if err := other.Close(); err != nil {
+		t.Errorf("close a server that never listened: %v", err)
+	}
+	given := newTestServer(newFakeNode())
+	if err := given.Listen(); err != nil {
+		t.Fatal(err)
+	}
+	if err := given.Close(); err != nil {
+		t.Error(err)
+	}
+	other.o.Addr = given.Addr()
+	if err := errors.Join(other.Listen(), other.Close()); err != nil {
+		t.Errorf("the address was not given back: %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)

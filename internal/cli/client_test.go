@@ -103,6 +103,9 @@ func TestPubSaysWhatBecameOfIt(t *testing.T) {
 	gone := &fakeServer{silent: true, after: func(s *fakeServer, _ int) { s.clients[0].cut(errors.New("server shutting down")) }}
 	runWith(t.Context(), gone, "", "pub", "-t", "a", "-m", "x", "-q", "1").want(t, exitError, "", "connection lost: server shutting down")
 	runWith(t.Context(), &fakeServer{}, "", "pub", "-t", "a", "-f", "/nonexistent").want(t, exitError, "", "open the payload")
+	runWith(t.Context(), &fakeServer{}, "", "pub", "-t", "a", "-n", "--url", "mqtts://h", "--cafile", "/nonexistent").want(t, exitError, "", "read --cafile")
+	runWith(t.Context(), &fakeServer{}, "", "pub", "-t", "a", "-n", "--url", "mqtts://h", "--cafile", os.Args[0]).want(t, exitError, "", "no certificate in it")
+	runWith(t.Context(), &fakeServer{}, "", "pub", "-t", "a", "-n", "--url", "mqtts://h", "--cert", "/none", "--key", "/none").want(t, exitError, "", "read --cert and --key")
 }
 
 // publishLater sends messages once somebody listens.
