@@ -20,8 +20,8 @@ import (
 //	node NAME ADMINPORT ARG...           starts `windrose ARG...`, waits until /readyz says 200
 //	broker NAME PORT [LINE...]           starts a real mosquitto; further lines are added to its configuration
 //	bg NAME PROGRAM ARG...               starts a program; its output goes to NAME.out and NAME.log
-//	stop NAME                            ends one of these with SIGTERM (a node must end well: exit code 0)
-//	kill NAME                            ends it at once
+//	quit NAME                            ends one of these with SIGTERM (a node must end well: exit code 0)
+//	crash NAME                           ends it at once (SIGKILL)
 //	[!] done NAME                        waits for the program to end by itself; its exit code must (not) be 0
 //	await FILE REGEXP [N]                waits until the file has N lines that match (default 1; =N: exactly, and no more)
 //	sink NAME PORT ANSWER...             starts an HTTP sink; ANSWER is STATUS[xTIMES][:RETRYAFTER] or hang
@@ -35,8 +35,8 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 	"node":     cmdNode,
 	"broker":   cmdBroker,
 	"bg":       cmdBg,
-	"stop":     cmdStop,
-	"kill":     cmdKill,
+	"quit":     cmdQuit,
+	"crash":    cmdCrash,
 	"done":     cmdDone,
 	"await":    cmdAwait,
 	"sink":     cmdSink,
@@ -87,7 +87,9 @@ func cmdNode(ts *testscript.TestScript, neg bool, args []string) {
 		_ = p.stop(syscall.SIGKILL, patience)
 		text, _ := os.ReadFile(p.log)
 		ts.Logf("[%s]\n%s", filepath.Base(p.log), tail(text, 6000))
-		ts.Check(p.check())
+		if err := p.check(); err != nil {
+			w.fail("%s: %v", ts.Name(), err)
+		}
 	})
 	ready := until(patience, func() error {
 		if p.ended() {
@@ -129,9 +131,13 @@ func cmdBg(ts *testscript.TestScript, neg bool, args []string) {
 		argv = append([]string{"stdbuf", "-oL"}, argv...) // a file is block buffered otherwise
 	}
 	w := worldOf(ts)
+	ours := argv[0] == "windrose"
+	if ours {
+		argv[0] = filepath.Join(w.bin, argv[0])
+	}
 	p, err := w.start(args[0], environ(ts), ts.MkAbs("."), argv...)
 	ts.Check(err)
-	p.ours = argv[0] == "windrose"
+	p.ours = ours
 }
 
 // process returns a program of the script by name.
@@ -143,20 +149,21 @@ func (w *world) process(ts *testscript.TestScript, name string) *process {
 	return p
 }
 
-func cmdStop(ts *testscript.TestScript, neg bool, args []string) {
-	usage(ts, neg, len(args) == 1, "stop NAME")
+func cmdQuit(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, neg, len(args) == 1, "quit NAME")
 	p := worldOf(ts).process(ts, args[0])
 	if p.ended() {
 		ts.Fatalf("%s had ended already: %v", args[0], p.cmd.ProcessState)
 	}
 	ts.Check(p.stop(syscall.SIGTERM, patience))
+	ts.Check(p.check())
 	if p.ours && p.cmd.ProcessState.ExitCode() != 0 {
 		ts.Fatalf("%s: %v", args[0], p.cmd.ProcessState)
 	}
 }
 
-func cmdKill(ts *testscript.TestScript, neg bool, args []string) {
-	usage(ts, neg, len(args) == 1, "kill NAME")
+func cmdCrash(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, neg, len(args) == 1, "crash NAME")
 	ts.Check(worldOf(ts).process(ts, args[0]).stop(syscall.SIGKILL, patience))
 }
 

@@ -63,7 +63,7 @@ func readFloor(t *testing.T) int {
 func serve(t *testing.T) (string, *process) {
 	t.Helper()
 	dir := t.TempDir()
-	w := newWorld(dir, build(t))
+	w := newWorld(t, dir, build(t))
 	t.Cleanup(w.end)
 	var ports [2]string
 	for i := range ports {

@@ -67,7 +67,7 @@ func TestScripts(t *testing.T) {
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Setup: func(e *testscript.Env) error {
-			w := newWorld(e.WorkDir, dir)
+			w := newWorld(t, e.WorkDir, dir)
 			e.Values[worldKey{}] = w
 			e.Defer(w.end)
 			e.Setenv("PATH", dir+":/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin")

@@ -16,6 +16,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"testing"
 	"time"
 )
 
@@ -30,6 +31,7 @@ type world struct {
 	bin   string // the folder of the binary
 	procs map[string]*process
 	sinks map[string]*sink
+	fail  func(format string, args ...any) // for what is found when the script is over
 }
 
 // process is one program in the background, its output in files of the script's folder. Owned by the script.
@@ -43,8 +45,8 @@ type process struct {
 	stopped bool          // the script asked it to end
 }
 
-func newWorld(dir, bin string) *world {
-	return &world{dir: dir, bin: bin, procs: map[string]*process{}, sinks: map[string]*sink{}}
+func newWorld(t *testing.T, dir, bin string) *world {
+	return &world{dir: dir, bin: bin, fail: t.Errorf, procs: map[string]*process{}, sinks: map[string]*sink{}}
 }
 
 // end stops what the script left running.
