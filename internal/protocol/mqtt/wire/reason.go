@@ -107,8 +107,9 @@ func ConnackCode3(r Reason) byte {
 		return 4
 	case NotAuthorized, Banned:
 		return 5
+	default:
+		return 3
 	}
-	return 3
 }
 
 // connackReason3 is the other way round, for the client end; ok is false for codes that do not exist.
@@ -139,8 +140,9 @@ func okConnack(r Reason) bool { // 3.2.2.2
 		TopicNameInvalid, PacketTooLarge, QuotaExceeded, PayloadFormatInvalid, RetainNotSupported, QoSNotSupported,
 		UseAnotherServer, ServerMoved, ConnectionRateExceeded:
 		return true
+	default:
+		return false
 	}
-	return false
 }
 
 func okAck(k Kind, r Reason) bool { // 3.4.2.1 to 3.7.2.1
@@ -152,8 +154,9 @@ func okAck(k Kind, r Reason) bool { // 3.4.2.1 to 3.7.2.1
 	case NoMatchingSubscribers, UnspecifiedError, ImplementationSpecific, NotAuthorized, TopicNameInvalid,
 		PacketIDInUse, QuotaExceeded, PayloadFormatInvalid:
 		return k == PUBACK || k == PUBREC
+	default:
+		return false
 	}
-	return false
 }
 
 func okSuback(r Reason) bool { // 3.9.3
@@ -162,8 +165,9 @@ func okSuback(r Reason) bool { // 3.9.3
 		TopicFilterInvalid, PacketIDInUse, QuotaExceeded, SharedSubsNotSupported, SubIDsNotSupported,
 		WildcardSubsNotSupported:
 		return true
+	default:
+		return false
 	}
-	return false
 }
 
 func okUnsuback(r Reason) bool { // 3.11.3
@@ -171,8 +175,9 @@ func okUnsuback(r Reason) bool { // 3.11.3
 	case Success, NoSubscriptionExisted, UnspecifiedError, ImplementationSpecific, NotAuthorized, TopicFilterInvalid,
 		PacketIDInUse:
 		return true
+	default:
+		return false
 	}
-	return false
 }
 
 func okDisconnect(r Reason, fromServer bool) bool { // 3.14.2.1
@@ -187,8 +192,9 @@ func okDisconnect(r Reason, fromServer bool) bool { // 3.14.2.1
 		RetainNotSupported, QoSNotSupported, UseAnotherServer, ServerMoved, SharedSubsNotSupported,
 		ConnectionRateExceeded, MaximumConnectTime, SubIDsNotSupported, WildcardSubsNotSupported:
 		return fromServer
+	default:
+		return false
 	}
-	return false
 }
 
 func okAuth(r Reason, fromServer bool) bool { // 3.15.2.1
@@ -199,6 +205,7 @@ func okAuth(r Reason, fromServer bool) bool { // 3.15.2.1
 		return fromServer
 	case ReAuthenticate:
 		return !fromServer
+	default:
+		return false
 	}
-	return false
 }

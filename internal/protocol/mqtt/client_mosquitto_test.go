@@ -1,0 +1,351 @@
+package mqtt
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"math/big"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/windrose-edc/windrose/internal/protocol/mqtt/wire"
+)
+
+const mosquittoPath = "/usr/sbin/mosquitto"
+
+// freePort returns a port on loopback that nobody listens on.
+func freePort(t *testing.T) int {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+// mosquitto starts Debian's broker with plain and TLS listeners and returns their URLs and the certificates to trust.
+func mosquitto(t *testing.T) (plain, secure string, roots *x509.CertPool) {
+	t.Helper()
+	if _, err := os.Stat(mosquittoPath); err != nil {
+		t.Skip("SKIPPED, mosquitto is not installed: ", err)
+	}
+	dir := t.TempDir()
+	cert, key, roots := selfSigned(t)
+	// The broker gives up root before it reads its files.
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(filepath.Dir(dir), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	p1, p2 := freePort(t), freePort(t)
+	conf := fmt.Sprintf("listener %d 127.0.0.1\nlistener %d 127.0.0.1\ncertfile %s/cert.pem\nkeyfile %s/key.pem\n", p1, p2, dir, dir) +
+		"allow_anonymous true\nmax_queued_messages 0\n"
+	for name, data := range map[string][]byte{"cert.pem": cert, "key.pem": key, "m.conf": []byte(conf)} {
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cmd := exec.Command(mosquittoPath, "-c", filepath.Join(dir, "m.conf"))
+	var log strings.Builder
+	cmd.Stderr = &log
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		if t.Failed() {
+			t.Logf("mosquitto: %s", log.String())
+		}
+	})
+	for _, port := range []int{p1, p2} {
+		for range 100 {
+			c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+			if err == nil {
+				c.Close()
+				break
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+	}
+	return fmt.Sprintf("mqtt://127.0.0.1:%d", p1), fmt.Sprintf("mqtts://127.0.0.1:%d", p2), roots
+}
+
+func selfSigned(t *testing.T) (cert, key []byte, roots *x509.CertPool) {
+	t.Helper()
+	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "broker"}, NotAfter: time.Now().Add(time.Hour),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature}
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, &k.PublicKey, k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kb, err := x509.MarshalPKCS8PrivateKey(k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	roots = x509.NewCertPool()
+	roots.AppendCertsFromPEM(cert)
+	return cert, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: kb}), roots
+}
+
+// arrivals is what arrived, by payload. Safe for concurrent use: guarded by mu.
+type arrivals struct {
+	mu    sync.Mutex
+	n     map[string]int
+	order []string
+	wake  chan struct{}
+}
+
+func newArrivals() *arrivals { return &arrivals{n: map[string]int{}, wake: make(chan struct{}, 1)} }
+
+func (a *arrivals) add(p *wire.Publish) {
+	a.mu.Lock()
+	s := fmt.Sprintf("%d:%s", p.QoS, p.Payload)
+	a.n[s]++
+	a.order = append(a.order, s)
+	a.mu.Unlock()
+	select {
+	case a.wake <- struct{}{}:
+	default:
+	}
+}
+
+// wait waits until n different payloads have arrived.
+func (a *arrivals) wait(t *testing.T, n int) {
+	t.Helper()
+	deadline := time.After(10 * time.Second)
+	for {
+		a.mu.Lock()
+		got := len(a.n)
+		a.mu.Unlock()
+		if got >= n {
+			return
+		}
+		select {
+		case <-a.wake:
+		case <-deadline:
+			t.Fatalf("%d of %d events arrived", got, n)
+		}
+	}
+}
+
+// The client and a broker that others wrote: all versions, all qualities of service, both directions, plain and TLS.
+func TestClientMosquitto(t *testing.T) {
+	plain, secure, roots := mosquitto(t)
+	for _, v := range []wire.Version{wire.V31, wire.V311, wire.V5} {
+		for _, url := range []string{plain, secure} {
+			t.Run(v.String()+" "+url[:5], func(t *testing.T) {
+				defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+				ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+				defer cancel()
+				a := newArrivals()
+				var acks sync.WaitGroup
+				o := ClientOptions{URL: url, Version: v, Clean: true, ClientID: "c" + v.String(), TLS: &tls.Config{RootCAs: roots}, OnPublish: func(p *wire.Publish, ack func(bool)) {
+					a.add(p)
+					acks.Go(func() { ack(true) }) // from another goroutine, in any order
+				}}
+				c, err := Dial(ctx, o)
+				if err != nil {
+					t.Fatal(err)
+				}
+				topic := "t/" + v.String() + "/é x"
+				codes, err := c.Subscribe(ctx, wire.Filter{Filter: "t/" + v.String() + "/#", SubOptions: wire.SubOptions{QoS: 2}})
+				if err != nil || len(codes) != 1 || codes[0] != wire.GrantedQoS2 {
+					t.Fatalf("subscribe: %v, %v", codes, err)
+				}
+				const each = 200
+				var waiting sync.WaitGroup
+				for i := range 3 * each {
+					waiting.Add(1)
+					c.Publish(testEvent(topic, fmt.Sprint(i)), byte(i%3), false, nil, func(_ wire.Reason, err error) {
+						if err != nil {
+							t.Errorf("publish %d: %v", i, err)
+						}
+						waiting.Done()
+					})
+				}
+				waiting.Wait()
+				a.wait(t, 3*each)
+				last := map[byte]int{}
+				for _, s := range a.order {
+					var i int
+					if _, err := fmt.Sscanf(s[2:], "%d", &i); err != nil || a.n[s] != 1 || int(s[0]-'0') != i%3 {
+						t.Errorf("arrived %d times: %s", a.n[s], s)
+					}
+					if i < last[s[0]] {
+						t.Errorf("%s arrived after %d", s, last[s[0]])
+					}
+					last[s[0]] = i
+				}
+				codes, err = c.Unsubscribe(ctx, "t/"+v.String()+"/#")
+				if err != nil || len(codes) != 1 || codes[0] != wire.Success {
+					t.Errorf("unsubscribe: %v, %v", codes, err)
+				}
+				c.Close()
+				if err := c.Wait(); !errors.Is(err, ErrClosed) {
+					t.Errorf("end: %v", err)
+				}
+				acks.Wait()
+			})
+		}
+	}
+	t.Run("unknown authority", func(t *testing.T) {
+		_, err := Dial(t.Context(), ClientOptions{URL: secure, Clean: true})
+		if err == nil || !strings.Contains(err.Error(), "TLS handshake") {
+			t.Errorf("Dial: %v", err)
+		}
+	})
+}
+
+// The connection is torn again and again in the middle of exchanges; the broker keeps the session.
+func TestClientMosquittoResume(t *testing.T) {
+	url, _, _ := mosquitto(t)
+	for _, v := range []wire.Version{wire.V311, wire.V5} {
+		t.Run(v.String(), func(t *testing.T) {
+			defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			defer cancel()
+			a := newArrivals()
+			o := ClientOptions{URL: url, Version: v, ClientID: "r", Session: NewClientSession(), SessionExpiry: 60,
+				OnPublish: func(p *wire.Publish, ack func(bool)) {
+					a.add(p)
+					ack(true)
+				}}
+			const total = 600
+			var mu sync.Mutex
+			said := make([]int, total)
+			sent := 0
+			for conns := 0; conns < 200; conns++ {
+				c, err := Dial(ctx, o)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if conns == 0 {
+					if _, err := c.Subscribe(ctx, wire.Filter{Filter: "r/#", SubOptions: wire.SubOptions{QoS: 2}}); err != nil {
+						t.Fatal(err)
+					}
+				} else if !c.Server().SessionPresent {
+					t.Fatal("the broker has lost the session")
+				}
+				for range 40 {
+					if sent == total {
+						break
+					}
+					i := sent
+					sent++
+					c.Publish(testEvent("r/t", fmt.Sprint(i)), byte(1+i%2), false, nil, func(_ wire.Reason, err error) {
+						mu.Lock()
+						defer mu.Unlock()
+						if said[i]++; err != nil {
+							t.Errorf("publish %d: %v", i, err)
+						}
+					})
+				}
+				if sent == total && o.Session.Len() == 0 {
+					c.Close()
+					<-c.Done()
+					break
+				}
+				time.Sleep(time.Duration(conns%7) * time.Millisecond)
+				c.Abort()
+				<-c.Done()
+			}
+			// What the broker still has for us comes on a last connection.
+			c, err := Dial(ctx, o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			a.wait(t, total)
+			c.Close()
+			<-c.Done()
+			for i, n := range said {
+				if n != 1 {
+					t.Errorf("publish %d answered %d times", i, n)
+				}
+			}
+			for s, n := range a.n {
+				if n != 1 && s[0] == '2' {
+					t.Errorf("QoS 2 event %s arrived %d times", s, n)
+				}
+			}
+		})
+	}
+}
+
+// Abort leaves without a word: the broker publishes the will. Close takes it back.
+func TestClientMosquittoWill(t *testing.T) {
+	url, _, _ := mosquitto(t)
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	a := newArrivals()
+	c, err := Dial(t.Context(), ClientOptions{URL: url, Clean: true, OnPublish: func(p *wire.Publish, ack func(bool)) {
+		a.add(p)
+		ack(true)
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Subscribe(t.Context(), wire.Filter{Filter: "w", SubOptions: wire.SubOptions{QoS: 1}}); err != nil {
+		t.Fatal(err)
+	}
+	for _, payload := range []string{"closed", "aborted"} {
+		w, err := Dial(t.Context(), ClientOptions{URL: url, Clean: true, Will: &wire.Will{Topic: []byte("w"), Payload: []byte(payload), QoS: 1}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if payload == "closed" {
+			w.Close()
+		} else {
+			w.Abort()
+		}
+		<-w.Done()
+	}
+	a.wait(t, 1)
+	if len(a.n) != 1 || a.n["1:aborted"] != 1 {
+		t.Errorf("wills: %v", a.n)
+	}
+	c.Close()
+	<-c.Done()
+}
+
+// Another connection with the same identifier ends the first. Debian's 2.0.11 closes it without a word, newer ones say why.
+func TestClientMosquittoTakeover(t *testing.T) {
+	url, _, _ := mosquitto(t)
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	o := ClientOptions{URL: url, Clean: true, ClientID: "same"}
+	first, err := Dial(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := Dial(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var r *ReasonError
+	if err := first.Wait(); !errors.Is(err, errClientGone) && (!errors.As(err, &r) || r.Reason != wire.SessionTakenOver) {
+		t.Errorf("end of the first: %v", err)
+	}
+	second.Close()
+	<-second.Done()
+}
