@@ -27,7 +27,8 @@ type Options struct {
 	ConfigFiles []string
 	Dev         bool // the default on loopback, without a file
 	Logger      *slog.Logger
-	Stdout      io.Writer // the banner; nil: none
+	Stdout      io.Writer            // the banner; nil: none
+	Log         *observe.AsyncWriter // what Logger writes to, to show what it drops; may be nil
 	Version     string
 }
 
@@ -82,6 +83,9 @@ func New(o Options) (*App, error) {
 		return nil, err
 	}
 	observe.Runtime(a.metrics, o.Version)
+	if o.Log != nil {
+		o.Log.Register(a.metrics)
+	}
 	if addr := a.node.spec.Admin; addr != "" {
 		a.admin = admin.New(admin.Options{Addr: addr, Registry: a.metrics, Node: (*status)(a), Logger: o.Logger, Version: o.Version})
 	}
@@ -103,7 +107,6 @@ func (a *App) Run(ctx context.Context) error {
 		}
 	}
 	p := newParts(ctx)
-	p.run(stopAdmin, "admin", a.runAdmin)
 	p.run(stopIndex, "index", n.index.Run)
 	routes := make(chan struct{})
 	n.index.Apply(n.net.Table().Changes(false), func() { close(routes) })
@@ -114,11 +117,16 @@ func (a *App) Run(ctx context.Context) error {
 	p.run(stopLoops, "loops", n.group.Run)
 	p.run(stopIndex, "trimmer", (&trimmer{sessions: n.meters.sessions.Value}).Run)
 	if err := n.listen(); err != nil {
+		if a.admin != nil {
+			err = errors.Join(err, a.admin.Close())
+		}
 		return errors.Join(err, a.stop(p))
 	}
 	for _, s := range n.sources {
 		p.run(stopSources, "source", s.Run)
 	}
+	p.run(stopAdmin, "admin", a.runAdmin) // from here on the listeners do not change, so it may show them
+	p.run(stopAdmin, "log summaries", func(ctx context.Context) error { n.limited.Run(ctx); return nil })
 	a.banner()
 	a.o.Logger.Info("ready", "node", n.id, "after", time.Since(a.started).Round(time.Millisecond).String())
 	a.o.Logger.Info("persistent sessions are in memory: their acknowledgements mean received, and do not survive a restart")

@@ -66,9 +66,16 @@ func (s *RouteSpec) Validate() error {
 
 // To is where a route leads: pools with weights, or in order of failover. Immutable after it is read.
 type To struct {
-	Pools    []string
-	Weights  []int // nil: failover in the order of Pools
-	weighted bool
+	Pools   []string
+	Weights []int // nil: failover in the order of Pools
+}
+
+// ConfigType is what the reference says of the field's type.
+func (To) ConfigType() string { return "pool, list of pools, or map of pools to weights" }
+
+// ConfigSchema is the field's JSON Schema.
+func (To) ConfigSchema() string {
+	return `{"oneOf":[{"type":"string"},{"type":"array","items":{"type":"string"},"minItems":1},{"type":"object","additionalProperties":{"type":"integer","minimum":0},"minProperties":1}]}`
 }
 
 // UnmarshalConfig implements config.Unmarshaler.
@@ -95,7 +102,6 @@ func (t *To) UnmarshalConfig(v *config.Value) error {
 		if sum == 0 {
 			return v.Fail("the weights are all 0", "give at least one pool a weight, like { a: 95, b: 5 }")
 		}
-		t.weighted = true
 	case v.IsList():
 		vs, err := v.List()
 		if err != nil {

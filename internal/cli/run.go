@@ -76,7 +76,7 @@ func (e *env) node(ctx context.Context, o app.Options, f *runFlags) error {
 		return usagef("--log-level %s: want debug, info, warn or error", f.logLevel)
 	}
 	lines := observe.NewAsyncWriter(e.err, logQueue)
-	o.Logger, o.Stdout, o.Version = observe.NewLogger(lines, f.logFormat, level), e.out, currentVersion().Version
+	o.Logger, o.Stdout, o.Version, o.Log = observe.NewLogger(lines, f.logFormat, level), e.out, currentVersion().Version, lines
 	err := e.runNode(ctx, o, f.pprof)
 	closed := make(chan struct{})
 	var wg sync.WaitGroup
@@ -104,7 +104,30 @@ func (e *env) runNode(ctx context.Context, o app.Options, profiles string) error
 		}
 		defer stop()
 	}
+	stop := reloadOnHangup(a, o.Logger)
+	defer stop()
 	return a.Run(ctx)
+}
+
+// reloadOnHangup reads certificates and users again at each SIGHUP.
+func reloadOnHangup(a *app.App, log *slog.Logger) (stop func()) {
+	ch := make(chan os.Signal, 1)
+	signal.Notify(ch, syscall.SIGHUP)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for range ch {
+			if err := a.Reload(); err != nil {
+				log.Error("reload", "error", err)
+				continue
+			}
+			log.Info("certificates and users were read again")
+		}
+	})
+	return func() {
+		signal.Stop(ch)
+		close(ch)
+		wg.Wait()
+	}
 }
 
 // serveProfiles serves Go's profiles on a loopback address.
