@@ -34,6 +34,9 @@ type ClientOptions struct {
 	PingTimeout   time.Duration // how long PINGREQ may go unanswered; the keep alive, at most 10 s, when zero
 	TLS           *tls.Config   // for mqtts; ServerName is set to the host when empty
 	Will          *wire.Will
+	// Bridge says in MQTT 3.x that this is a bridge (bit 0x80 of the protocol level, as Mosquitto's bridges do): such a
+	// broker then leaves out what came by the same connection and keeps retain flags. MQTT 5 has options for both.
+	Bridge bool
 
 	ReceiveMax int // QoS 1 and 2 that the server may have unacknowledged; 1024 when zero; MQTT 5 only
 	MaxPacket  int // largest packet that is accepted, in bytes; 16 MiB when zero
@@ -50,7 +53,8 @@ type ClientOptions struct {
 	// returns nothing else is read. p is borrowed. ack is to be called exactly once, from any goroutine, now or later:
 	// true acknowledges; false refuses in MQTT 5, and in MQTT 3.x, which cannot say that, withholds the
 	// acknowledgement, so that the server sends the event again when the session is resumed. Acknowledgements are sent
-	// in the order of arrival [MQTT-4.6.0-2], so one that is late holds those behind it. For QoS 0 ack does nothing.
+	// in the order of arrival [MQTT-4.6.0-2], so one that is late holds those behind it. For QoS 0 ack does nothing. With
+	// a session that the server has kept, the first events may come before Dial returns.
 	// nil acknowledges everything. It must not call Subscribe, Unsubscribe or (when the queue is full) Publish, which
 	// wait for the reader.
 	OnPublish func(p *wire.Publish, ack func(ok bool))
@@ -226,7 +230,7 @@ func clientDialError(err error) error {
 // packet is the CONNECT that the options ask for.
 func (o *ClientOptions) packet() *wire.Connect {
 	p := &wire.Connect{
-		Version: o.Version, Clean: o.Clean, KeepAlive: uint16(o.KeepAlive / time.Second), ClientID: []byte(o.ClientID),
+		Version: o.Version, Bridge: o.Bridge, Clean: o.Clean, KeepAlive: uint16(o.KeepAlive / time.Second), ClientID: []byte(o.ClientID),
 		Username: []byte(o.Username), HasUsername: o.Username != "", Password: []byte(o.Password), HasPassword: o.Password != "",
 		SessionExpiry: o.SessionExpiry, ReceiveMax: uint16(o.ReceiveMax), MaxPacket: uint32(o.MaxPacket), RequestProblemInfo: true,
 	}

@@ -329,6 +329,39 @@ func TestClientMosquittoWill(t *testing.T) {
 	<-c.Done()
 }
 
+// A bridge in MQTT 3.1.1 is not sent what it published itself, and retain flags stay.
+func TestClientMosquittoBridge(t *testing.T) {
+	url, _, _ := mosquitto(t)
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	a := newArrivals()
+	b, err := Dial(t.Context(), ClientOptions{URL: url, Version: wire.V311, ClientID: "b", Clean: true, Bridge: true, OnPublish: func(p *wire.Publish, ack func(bool)) {
+		if p.Retain {
+			a.add(p)
+		}
+		ack(true)
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Subscribe(t.Context(), wire.Filter{Filter: "b/#", SubOptions: wire.SubOptions{QoS: 1}}); err != nil {
+		t.Fatal(err)
+	}
+	other, err := Dial(t.Context(), ClientOptions{URL: url, Clean: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.Publish(testEvent("b/own", "own"), 1, true, nil, nil)
+	other.Publish(testEvent("b/other", "other"), 1, true, nil, nil)
+	a.wait(t, 1)
+	for _, c := range []*Client{b, other} {
+		c.Close()
+		<-c.Done()
+	}
+	if len(a.n) != 1 || a.n["1:other"] != 1 {
+		t.Errorf("arrived %v", a.n)
+	}
+}
+
 // Another connection with the same identifier ends the first. Debian's 2.0.11 closes it without a word, newer ones say why.
 func TestClientMosquittoTakeover(t *testing.T) {
 	url, _, _ := mosquitto(t)

@@ -183,6 +183,30 @@ func TestClientResumeReceivedLost(t *testing.T) {
 	})
 }
 
+// No identifier is given twice while it is in use, and none when all are.
+func TestClientSessionIDs(t *testing.T) {
+	s := NewClientSession()
+	c := &Client{calls: map[uint16]*clientCall{}}
+	for range 0xffff {
+		id := s.newID(c)
+		if id == 0 || s.flights[id] != nil || c.calls[id] != nil {
+			t.Fatalf("identifier %d", id)
+		}
+		if id%2 == 0 {
+			s.flights[id] = &clientFlight{}
+		} else {
+			c.calls[id] = &clientCall{}
+		}
+	}
+	if id := s.newID(c); id != 0 {
+		t.Errorf("identifier %d although all are in use", id)
+	}
+	delete(s.flights, 4)
+	if id := s.newID(c); id != 4 {
+		t.Errorf("identifier %d, want the free one", id)
+	}
+}
+
 // lossyServer keeps a session of MQTT 5 as a server does and loses its connection at random. Guarded by mu.
 type lossyServer struct {
 	mu    sync.Mutex
