@@ -225,7 +225,8 @@ func (p *props) fail(err *Error) bool {
 func (p *props) raw() []byte { return p.b[p.at:p.next] }
 
 // gather collects properties that are passed on as they are. As long as they lie side by side that is a slice of the
-// packet; the first gap makes it a copy in the decoder's scratch.
+// packet; the first gap makes it a copy in the decoder's scratch. Owned by
+// the decoding call.
 type gather struct {
 	meta   []byte
 	from   int // offset of meta in the block

@@ -17,7 +17,8 @@ func subOptions(b byte) SubOptions {
 	return SubOptions{QoS: b & 3, NoLocal: b&4 != 0, RetainAsPublished: b&8 != 0, RetainHandling: b >> 4 & 3}
 }
 
-// Subscribe is a decoded SUBSCRIBE (section 3.8): everything in it is valid, Next hands out its filters.
+// Subscribe is a decoded SUBSCRIBE (section 3.8): everything in it is valid, Next hands out its
+// filters. Owned by whoever owns the Decoder that filled it.
 type Subscribe struct {
 	PacketID  uint16
 	SubID     uint32 // 0: none
@@ -105,7 +106,7 @@ func (s *Subscribe) Next() (filter []byte, opts SubOptions, ok bool) {
 	return filter, subOptions(rest[0]), true
 }
 
-// Unsubscribe is a decoded UNSUBSCRIBE (section 3.10).
+// Unsubscribe is a decoded UNSUBSCRIBE (section 3.10). Owned by whoever owns the Decoder that filled it.
 type Unsubscribe struct {
 	PacketID  uint16
 	Filters   int    // how many
