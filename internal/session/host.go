@@ -1,6 +1,7 @@
 package session
 
 import (
+	"slices"
 	"time"
 
 	"github.com/windrose-edc/windrose/internal/event"
@@ -56,13 +57,22 @@ type Host struct {
 	slots   []*Session // by place of the taker
 	gens    []uint8
 	resting []resting
+	due     loop.Timer // deadline of the oldest event that waits for its outcome
 	ctx     policy.Context
-	scratch event.Event
+	sourced []sourced // events of sources that wait for room
+}
+
+// sourced is an event that no session published.
+type sourced struct {
+	ev *event.Kept
+	t  event.Ticket
 }
 
 // NewHost makes the host of one loop.
 func NewHost(sh *Shared, c Clock) *Host {
-	return &Host{shared: sh, limits: &sh.Limits, clock: c, walk: sh.Net.Walker(c.ID())}
+	h := &Host{shared: sh, limits: &sh.Limits, clock: c, walk: sh.Net.Walker(c.ID())}
+	h.due.Init(h)
+	return h
 }
 
 // Walker is the loop's walker.
@@ -79,7 +89,11 @@ func (h *Host) Clock() Clock { return h.clock }
 
 // Turn does what is due once in each turn.
 func (h *Host) Turn() {
+	h.walkSourced()
 	h.walk.Turn()
+	if at := h.walk.Due(); at != 0 && !h.due.Armed() {
+		h.clock.Arm(&h.due, at)
+	}
 	for now := h.clock.Now(); len(h.resting) > 0 && h.resting[0].at <= now; h.resting = h.resting[1:] {
 		h.walk.Reuse(h.resting[0].taker)
 	}
@@ -87,6 +101,9 @@ func (h *Host) Turn() {
 		h.shared.Observe(h)
 	}
 }
+
+// Expire implements loop.Expirer: a deadline may have passed. The turn that this begins looks at it.
+func (h *Host) Expire(*loop.Timer, int64) {}
 
 // Flush adds what the policies counted for this loop to the shared counters.
 func (h *Host) Flush() { h.ctx.Flush() }
@@ -166,6 +183,7 @@ func (h *Host) attach(s *Session, hello *Hello, p Peer) {
 	if hello.Window > 0 {
 		s.window = min(s.window, uint16(min(hello.Window, 0xffff)))
 	}
+	s.leaving = false
 	s.back()
 	h.Tally.Online++
 }
@@ -195,7 +213,7 @@ func (s *Session) detach(resumed bool) {
 	s.peer = nil
 	s.replays = nil
 	h.Tally.Online--
-	s.in.detach()
+	s.in.detach(orphanMax * h.limits.Receive)
 	s.out.interrupted()
 	now := h.clock.Now()
 	a := &away{s: s}
@@ -308,6 +326,41 @@ func (h *Host) leave(s *Session) {
 
 func (h *Host) rest(taker uint32) {
 	h.resting = append(h.resting, resting{taker, h.clock.Now() + int64(quarantine)})
+}
+
+// Inject walks an event of a source and settles t exactly once. Any goroutine; it never blocks. The events of one caller
+// keep their order. Their number is bounded by the source, which waits for their outcomes.
+func (h *Host) Inject(ev *event.Kept, t event.Ticket) {
+	h.clock.Post(func() { h.sourced = append(h.sourced, sourced{ev, t}) })
+}
+
+// walkSourced walks what sources brought while there is room.
+func (h *Host) walkSourced() {
+	n := 0
+	for ; n < len(h.sourced) && !h.walk.Congested(); n++ {
+		x := h.sourced[n]
+		ev := x.ev.Event // a policy may change it
+		h.ctx.Now, h.ctx.Session = h.clock.Now(), nil
+		h.Tally.Received[ev.QoS]++
+		if v := h.shared.Chain().ApplyNow(&h.ctx, &ev); v.Kind == policy.Pass {
+			h.keepRetained(&ev)
+			h.walk.Walk(&ev, x.t)
+		} else {
+			h.Tally.Outcomes[v.Outcome]++
+			x.t.Settle(v.Outcome)
+		}
+	}
+	switch n {
+	case 0:
+	case len(h.sourced):
+		clear(h.sourced)
+		h.sourced = h.sourced[:0]
+	default:
+		h.sourced = slices.Delete(h.sourced, 0, n)
+	}
+	if len(h.sourced) > 0 {
+		h.clock.Wake()
+	}
 }
 
 // Close takes all connections away, at the end of the node's life. Sessions stay as they are.

@@ -259,11 +259,15 @@ func firstID(d Delivery) uint32 {
 func (s *Session) enqueue(ev *event.Event, d Delivery) event.Outcome {
 	h := s.host
 	size := int64(ev.Size())
+	if size > h.limits.QueueBytes {
+		h.Tally.Dropped[DropQueueFull]++
+		return event.Throttled
+	}
 	for s.out.waiting() >= h.limits.Queue || s.out.bytes()+size > h.limits.QueueBytes {
 		if h.limits.Rule != DropOld || s.out.waiting() == 0 {
 			h.Tally.Dropped[DropQueueFull]++
 			if h.limits.Rule == Disconnect && s.peer != nil {
-				s.peer.Kick(OutboxFull)
+				s.kickLater(OutboxFull)
 			}
 			return event.Throttled
 		}
@@ -292,6 +296,20 @@ func (s *Session) enqueue(ev *event.Event, d Delivery) event.Outcome {
 	h.Tally.Queued++
 	h.Tally.QueuedBytes += size
 	return event.Accepted
+}
+
+// kickLater ends the connection, but not within the walk that is under way: its will is a walk too.
+func (s *Session) kickLater(w Why) {
+	if s.leaving {
+		return
+	}
+	s.leaving = true
+	p := s.peer
+	s.host.clock.Post(func() {
+		if s.peer == p {
+			p.Kick(w)
+		}
+	})
 }
 
 func countIDs(subs []route.Sub) (n int) {

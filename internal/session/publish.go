@@ -36,7 +36,7 @@ func (s *Session) Publish(ev *event.Event, id uint16, dup bool) (hold Hold, unti
 			s.answer()
 			return Go, 0
 		}
-		if s.in.unanswered() >= h.limits.Receive {
+		if s.in.unanswered() >= h.limits.Receive || len(s.in.open) >= openMax*h.limits.Receive {
 			return HoldQuota, 0
 		}
 	}
@@ -134,10 +134,7 @@ func (s *Session) answer() {
 		}
 		s.host.Tally.Outcomes[r.Outcome]++
 		if r.QoS == event.ExactlyOnce && r.Outcome.OK() {
-			if s.in.open == nil {
-				s.in.open = make(map[uint16]struct{})
-			}
-			s.in.open[r.ID] = struct{}{}
+			s.in.hold(r.ID)
 		}
 		s.peer.Answer(r)
 		if s.peer == nil { // the answer was the end of the connection
@@ -148,13 +145,7 @@ func (s *Session) answer() {
 
 // Released ends the receipt of an exactly-once event (PUBREL). ok is false when the packet id is not known.
 func (s *Session) Released(id uint16) (ok bool) {
-	if s.in == nil {
-		return false
-	}
-	if _, ok = s.in.open[id]; ok {
-		delete(s.in.open, id)
-	}
-	return ok
+	return s.in.release(id)
 }
 
 // Unanswered is how many events of the client count against its send quota.

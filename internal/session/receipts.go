@@ -1,6 +1,10 @@
 package session
 
-import "github.com/windrose-edc/windrose/internal/event"
+import (
+	"slices"
+
+	"github.com/windrose-edc/windrose/internal/event"
+)
 
 // Receipt is what a session remembers of an event that its client sent, from the packet to the answer.
 type Receipt struct {
@@ -31,17 +35,49 @@ type receipts struct {
 	head    int
 	first   uint32
 	orphans []orphan
-	// exactly-once events that were answered (PUBREC) and not yet released (PUBREL), [MQTT-4.3.3-10]
-	open map[uint16]struct{}
+	// exactly-once events that were answered (PUBREC) and not yet released (PUBREL), [MQTT-4.3.3-10], with the number of
+	// the connection on which they were
+	open    map[uint16]uint32
+	conn    uint32 // number of this connection
+	counted int    // of open, those of this connection
 }
 
+const (
+	orphanMax = 2 // times the client's quota: what it left without an answer and did not send again
+	openMax   = 4 // times the client's quota: what it did not release
+)
+
 // unanswered is how many events count against the client's send quota: those without an answer, and the exactly-once
-// ones without a release.
+// ones without a release. A new connection has the whole quota (MQTT 5, 4.9).
 func (r *receipts) unanswered() int {
 	if r == nil {
 		return 0
 	}
-	return len(r.ring) - r.head + len(r.open)
+	return len(r.ring) - r.head + r.counted
+}
+
+// hold notes that an exactly-once event was answered and waits for its release.
+func (r *receipts) hold(id uint16) {
+	if r.open == nil {
+		r.open = make(map[uint16]uint32)
+	}
+	r.open[id] = r.conn
+	r.counted++
+}
+
+// release forgets an exactly-once event; it reports whether the id was known.
+func (r *receipts) release(id uint16) bool {
+	if r == nil {
+		return false
+	}
+	c, ok := r.open[id]
+	if ok {
+		delete(r.open, id)
+		if c == r.conn {
+			r.counted--
+		}
+	}
+	return ok
 }
 
 // push adds a receipt and returns its number.
@@ -87,9 +123,7 @@ func (r *receipts) settle(seq uint32, o event.Outcome) bool {
 }
 
 func (r *receipts) drop(i int) {
-	last := len(r.orphans) - 1
-	r.orphans[i] = r.orphans[last]
-	if r.orphans = r.orphans[:last]; last == 0 {
+	if r.orphans = slices.Delete(r.orphans, i, i+1); len(r.orphans) == 0 {
 		r.orphans = nil
 	}
 }
@@ -125,8 +159,9 @@ func (r *receipts) forget(id uint16) {
 	}
 }
 
-// detach turns the open receipts into orphans: their connection is gone.
-func (r *receipts) detach() {
+// detach turns the open receipts into orphans: their connection is gone. At most keep of them stay, the latest: a client
+// sends what it has no answer for again as soon as it is back, so there are never more than its quota.
+func (r *receipts) detach(keep int) {
 	if r == nil {
 		return
 	}
@@ -140,8 +175,13 @@ func (r *receipts) detach() {
 		}
 		r.orphans = append(r.orphans, orphan{inbound: x, seq: seq})
 	}
+	if n := len(r.orphans) - keep; n > 0 {
+		r.orphans = slices.Delete(r.orphans, 0, n)
+	}
 	r.first += uint32(len(r.ring) - r.head)
 	r.ring, r.head = nil, 0
+	r.conn++
+	r.counted = 0
 }
 
 func (r *receipts) known(id uint16, q event.QoS) bool {

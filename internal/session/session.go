@@ -82,6 +82,8 @@ type Session struct {
 	window uint16 // how many deliveries with an acknowledgement may be open
 	gen    uint8  // of the taker number, for tickets
 	ended  bool
+	// leaving: the connection is to end after the walk that is under way
+	leaving bool
 
 	subs    []Subscription
 	byName  map[string]int // index of subs, from manySubs on

@@ -207,6 +207,7 @@ func TestOutboxFull(t *testing.T) {
 		if n := s.hosts[0].Tally.Dropped[DropQueueFull]; n != 1 {
 			t.Errorf("rule %d: %d drops counted", rule, n)
 		}
+		s.run()
 		if rule == Disconnect && !slices.Equal(slow.kicked, []Why{OutboxFull}) {
 			t.Errorf("not disconnected: %v", slow.kicked)
 		}

@@ -3,7 +3,6 @@ package session
 import (
 	"context"
 	"sync"
-	"testing"
 	"time"
 
 	"github.com/windrose-edc/windrose/internal/event"
@@ -13,29 +12,61 @@ import (
 	"github.com/windrose-edc/windrose/internal/route"
 )
 
-// simLoop is a loop without I/O: the test says when it turns. Owned by the test, except Post and Wake.
+// simLoop is a loop without I/O: the test says when it turns, or lets it turn when something woke it. Owned by the test,
+// except Post and Wake.
 type simLoop struct {
 	id    int
 	now   int64
 	wheel *loop.Wheel
-	mu    sync.Mutex
+	armed map[*loop.Timer]int64 // when they were asked for
+	mu    sync.Mutex            // guards what follows
 	posts []func()
+	woken bool
 }
 
 func (l *simLoop) ID() int    { return l.id }
 func (l *simLoop) Now() int64 { return l.now }
-func (l *simLoop) Wake()      {}
+func (l *simLoop) Wake() {
+	l.mu.Lock()
+	l.woken = true
+	l.mu.Unlock()
+}
 func (l *simLoop) Post(fn func()) {
 	l.mu.Lock()
 	l.posts = append(l.posts, fn)
+	l.woken = true
 	l.mu.Unlock()
 }
-func (l *simLoop) Arm(t *loop.Timer, at int64) { l.wheel.Arm(t, at) }
-func (l *simLoop) Disarm(t *loop.Timer)        { l.wheel.Disarm(t) }
+func (l *simLoop) Arm(t *loop.Timer, at int64) {
+	l.wheel.Arm(t, at)
+	l.armed[t] = at
+}
+func (l *simLoop) Disarm(t *loop.Timer) {
+	l.wheel.Disarm(t)
+	delete(l.armed, t)
+}
+
+func (l *simLoop) awake() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.woken
+}
+
+// next is when the first timer is due.
+func (l *simLoop) next() (at int64, ok bool) {
+	for t, x := range l.armed {
+		if !t.Armed() {
+			delete(l.armed, t)
+		} else if !ok || x < at {
+			at, ok = x, true
+		}
+	}
+	return at, ok
+}
 
 // sim is a node of simulated loops.
 type sim struct {
-	t     testing.TB
+	t     simT
 	now   int64
 	loops []*simLoop
 	hosts []*Host
@@ -45,16 +76,24 @@ type sim struct {
 	chain *policy.Chain
 }
 
-func newSim(t testing.TB, loops int, credit int64, deadline time.Duration, lim Limits) *sim {
+// simT is a testing.TB or a *rapid.T.
+type simT interface {
+	Helper()
+	Fatal(args ...any)
+	Fatalf(format string, args ...any)
+	Cleanup(f func())
+}
+
+func newSim(t simT, loops int, credit int64, deadline time.Duration, lim Limits) *sim {
 	t.Helper()
 	s := &sim{t: t, now: 1_700_000_000_000_000_000, index: route.NewIndex(route.IndexOptions{Interval: -1})}
 	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() { _ = s.index.Run(ctx); close(done) }()
-	t.Cleanup(func() { cancel(); <-done })
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = s.index.Run(ctx) })
+	t.Cleanup(func() { cancel(); wg.Wait() })
 	var clocks []route.Clock
 	for i := range loops {
-		l := &simLoop{id: i, now: s.now, wheel: loop.NewWheel(s.now)}
+		l := &simLoop{id: i, now: s.now, wheel: loop.NewWheel(s.now), armed: map[*loop.Timer]int64{}}
 		s.loops = append(s.loops, l)
 		clocks = append(clocks, l)
 	}
@@ -83,7 +122,7 @@ func (s *sim) turn(i int) {
 	l.now = s.now
 	l.mu.Lock()
 	posts := l.posts
-	l.posts = nil
+	l.posts, l.woken = nil, false
 	l.mu.Unlock()
 	for _, f := range posts {
 		f()
@@ -102,6 +141,49 @@ func (s *sim) settle() {
 	}
 }
 
+// run turns the loops that were woken until none is. A loop that nobody wakes does nothing, as in a real node.
+func (s *sim) run() {
+	s.t.Helper()
+	for range 10_000 {
+		s.sync()
+		busy := false
+		for i, l := range s.loops {
+			if l.awake() {
+				busy = true
+				s.turn(i)
+			}
+		}
+		if !busy {
+			return
+		}
+	}
+	s.t.Fatal("the loops wake each other for ever")
+}
+
+// advance lets time pass: loops turn when they are woken or a timer is due.
+func (s *sim) advance(d time.Duration) {
+	s.t.Helper()
+	for to := s.now + int64(d); ; {
+		s.run()
+		first, at := -1, to
+		for i, l := range s.loops {
+			if x, ok := l.next(); ok && x <= at {
+				first, at = i, x
+			}
+		}
+		s.now = max(s.now, (at+tick-1)/tick*tick)
+		if first < 0 {
+			s.pass(0)
+			s.run()
+			return
+		}
+		s.turn(first)
+	}
+}
+
+// tick is the resolution of timers.
+const tick = int64(time.Millisecond)
+
 func (s *sim) pass(d time.Duration) {
 	s.now += int64(d)
 	for _, l := range s.loops {
@@ -118,6 +200,7 @@ type simPeer struct {
 	released []uint16
 	kicked   []Why
 	full     bool // the output has no room
+	leaves   bool // detaches within Kick, as a connection does
 }
 
 func (p *simPeer) Send(ev *event.Event, d Delivery) bool {
@@ -129,7 +212,11 @@ func (p *simPeer) Send(ev *event.Event, d Delivery) bool {
 func (p *simPeer) Release(id uint16) { p.released = append(p.released, id) }
 func (p *simPeer) Room() bool        { return !p.full }
 func (p *simPeer) Answer(r Receipt)  { p.answers = append(p.answers, r) }
-func (p *simPeer) Kick(w Why)        { p.kicked = append(p.kicked, w) }
+func (p *simPeer) Kick(w Why) {
+	if p.kicked = append(p.kicked, w); p.leaves {
+		p.s.Detach(p, false)
+	}
+}
 
 // connect opens a session on loop i.
 func (s *sim) connect(i int, hello Hello) (*simPeer, bool) {

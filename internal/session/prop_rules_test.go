@@ -1,0 +1,224 @@
+package session
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/windrose-edc/windrose/internal/event"
+	"github.com/windrose-edc/windrose/internal/observe"
+	"github.com/windrose-edc/windrose/internal/policy"
+	"github.com/windrose-edc/windrose/internal/route"
+)
+
+// simTarget is what a route leads to. It answers when the test says so. Owned by the test.
+type simTarget struct {
+	open    []event.Ticket
+	decided []bool
+	got     []string
+}
+
+func (x *simTarget) Deliver(ev *event.Event, t event.Ticket) {
+	x.got = append(x.got, string(ev.Payload))
+	if t.Waits() {
+		x.open = append(x.open, t)
+	}
+}
+
+func (x *simTarget) Decide(_ uint64, park bool) { x.decided = append(x.decided, park) }
+
+// routeTo sends events of a topic to x.
+func (s *sim) routeTo(topic string, x event.Target) {
+	s.t.Helper()
+	p, err := event.ParsePattern(topic)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	tbl := route.NewTable(1, []*route.Route{{Name: "r", Topic: topic, Filter: p, Target: x}})
+	s.index.Apply(tbl.Changes(false), nil)
+	s.sync()
+	s.net.SetTable(tbl)
+}
+
+// A publisher hears when the deadline of its event has passed, also when nothing else happens on the node.
+func TestDeadlineWakesTheLoop(t *testing.T) {
+	s := newSim(t, 1, 1<<20, 30*time.Second, testLimits())
+	x := &simTarget{}
+	s.routeTo("x", x)
+	pub, _ := s.connect(0, Hello{ClientID: "pub", Clean: true})
+	s.run()
+	for i := range 3 {
+		pub.publish("x", "", event.AtLeastOnce, uint16(i+1), false)
+		s.loops[0].Wake() // the turn in which it came
+		s.advance(10 * time.Second)
+	}
+	if len(pub.answers) != 0 {
+		t.Fatalf("answered before the deadline: %v", pub.answers)
+	}
+	s.advance(2 * time.Second)
+	if fmt.Sprint(pub.answers) != "[{1 1 indeterminate}]" {
+		t.Errorf("32 s after the first: %v", pub.answers)
+	}
+	x.open[1].Settle(event.Accepted)
+	s.advance(20 * time.Second)
+	if fmt.Sprint(pub.answers) != "[{1 1 indeterminate} {2 1 accepted} {3 1 indeterminate}]" {
+		t.Errorf("after all: %v", pub.answers)
+	}
+	if !slices.Equal(x.decided, []bool{false, false}) {
+		t.Errorf("decided %v", x.decided)
+	}
+	x.open[2].Settle(event.Accepted) // too late
+	s.run()
+	if len(pub.answers) != 3 {
+		t.Error("answered twice")
+	}
+}
+
+// A connection that ends because its outbox is full publishes its will in the middle of the walk that filled it: the walk
+// goes on undisturbed, to the subscribers that are its own.
+func TestWillOfAFullOutboxDoesNotDisturbTheWalk(t *testing.T) {
+	lim := testLimits()
+	lim.Window, lim.Queue, lim.Rule = 1, 1, Disconnect
+	s := newSim(t, 1, 1<<20, 30*time.Second, lim)
+	rw, err := policy.NewRewrite(policy.RewriteSpec{Topic: "dev/#", To: "in/{client}/x"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.chain = policy.NewChain(observe.NewRegistry(), rw)
+	will := func(id string) *Will {
+		return &Will{Event: *(&event.Event{Topic: []byte("dev/" + id), Payload: []byte("gone")}).Keep()}
+	}
+	var subs []*simPeer
+	for i := range 4 {
+		id := fmt.Sprint("sub", i)
+		p, _ := s.connect(0, Hello{ClientID: id, Clean: true, Will: will(id)})
+		p.leaves = true
+		s.subscribe(p, "in/pub/x", 1)
+		subs = append(subs, p)
+	}
+	other, _ := s.connect(0, Hello{ClientID: "other", Clean: true})
+	s.subscribe(other, "in/+/x", 0)
+	pub, _ := s.connect(0, Hello{ClientID: "pub", Clean: true})
+	for i := range 4 {
+		pub.publish("dev/long/enough/topic", fmt.Sprint(i), event.AtLeastOnce, uint16(i+1), false)
+	}
+	for _, p := range subs {
+		if len(p.kicked) > 0 {
+			t.Error("disconnected within the walk")
+		}
+	}
+	s.run()
+	for i, p := range subs {
+		if !slices.Equal(p.kicked, []Why{OutboxFull}) {
+			t.Errorf("subscriber %d is told %v", i, p.kicked)
+		}
+	}
+	got := strings.Join(other.payloads, " ")
+	if got != "0 1 2 3 gone gone gone gone" {
+		t.Errorf("the other one got %s", got)
+	}
+	for i, a := range pub.answers {
+		if a.Outcome != event.Accepted { // the other one took each
+			t.Errorf("event %d is %v", i, a.Outcome)
+		}
+	}
+}
+
+// An event that is larger than an outbox may be is refused and drives nothing else out.
+func TestOutboxRefusesWhatCannotFit(t *testing.T) {
+	lim := testLimits()
+	lim.Window, lim.Rule, lim.QueueBytes = 1, DropOld, 1000
+	s := newSim(t, 1, 1<<20, 30*time.Second, lim)
+	slow, _ := s.connect(0, Hello{ClientID: "slow", Clean: true})
+	s.subscribe(slow, "x", 1)
+	pub, _ := s.connect(0, Hello{ClientID: "pub", Clean: true})
+	for i, payload := range []string{"0", "1", "2", strings.Repeat("x", 2000), "4"} {
+		pub.publish("x", payload, 1, uint16(i+1), false)
+	}
+	if o := pub.answers[3].Outcome; o != event.Throttled {
+		t.Errorf("the large one is %v", o)
+	}
+	for i := 0; i < len(slow.got); i++ {
+		slow.s.Acked(slow.got[i].ID)
+	}
+	if !slices.Equal(slow.payloads, []string{"0", "1", "2", "4"}) {
+		t.Errorf("got %.20q", slow.payloads)
+	}
+}
+
+// [MQTT-3.3.4-9], 4.9: the quota is that of the connection. What an earlier one left unreleased does not count.
+func TestQuotaIsOfTheConnection(t *testing.T) {
+	lim := testLimits()
+	lim.Receive = 4
+	s := newSim(t, 1, 1<<20, 30*time.Second, lim)
+	pub, _ := s.connect(0, Hello{ClientID: "pub", Expiry: Never})
+	for i := range 4 {
+		if h := pub.publish("x", "", event.ExactlyOnce, uint16(i+1), false); h != Go {
+			t.Fatalf("event %d is held", i)
+		}
+	}
+	if h := pub.publish("x", "", event.ExactlyOnce, 5, false); h != HoldQuota {
+		t.Error("the quota is not kept")
+	}
+	pub.s.Detach(pub, false)
+	again, present := s.connect(0, Hello{ClientID: "pub", Expiry: Never})
+	if !present {
+		t.Fatal("session lost")
+	}
+	for i := range 4 {
+		if h := again.publish("x", "", event.ExactlyOnce, uint16(i+5), false); h != Go {
+			t.Errorf("event %d of the new connection is held", i)
+		}
+	}
+	for i := range 4 {
+		if !again.s.Released(uint16(i + 1)) {
+			t.Errorf("id %d is forgotten", i+1)
+		}
+	}
+	if h := again.publish("x", "", event.ExactlyOnce, 9, false); h != HoldQuota {
+		t.Error("releases of an earlier connection's ids make room on this one")
+	}
+	again.s.Released(5)
+	if h := again.publish("x", "", event.ExactlyOnce, 9, false); h != Go {
+		t.Error("a release makes no room")
+	}
+}
+
+// What connections leave without an answer is bounded, however often a client comes back; the latest stay.
+func TestOrphansAreBounded(t *testing.T) {
+	lim := testLimits()
+	lim.Receive = 8
+	s := newSim(t, 1, 1<<20, 30*time.Second, lim)
+	x := &simTarget{}
+	s.routeTo("x", x)
+	id := uint16(0)
+	for range 100 {
+		pub, _ := s.connect(0, Hello{ClientID: "pub", Expiry: Never})
+		for range 8 {
+			id++
+			if pub.publish("x", "", event.ExactlyOnce, id, false) != Go {
+				t.Fatal("held")
+			}
+		}
+		pub.s.Detach(pub, false)
+	}
+	pub, _ := s.connect(0, Hello{ClientID: "pub", Expiry: Never})
+	if n := len(pub.s.in.orphans); n != orphanMax*8 {
+		t.Errorf("%d receipts of earlier connections, want %d", n, orphanMax*8)
+	}
+	for i := range 8 {
+		pub.publish("x", "", event.ExactlyOnce, id-7+uint16(i), true)
+	}
+	if len(x.got) != 800 {
+		t.Errorf("%d deliveries, want 800: a retry walks again", len(x.got))
+	}
+	for _, lt := range x.open {
+		lt.Settle(event.Accepted)
+	}
+	s.run()
+	if len(pub.answers) != 8 {
+		t.Errorf("answers %v", pub.answers)
+	}
+}
