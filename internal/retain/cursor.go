@@ -1,124 +1,153 @@
 package retain
 
 import (
-	"bytes"
+	"strings"
 
 	"github.com/windrose-edc/windrose/internal/event"
 )
 
-// Cursor is a wildcard read under way. Between two steps the store may change: what is set after the cursor came by may
-// be missing, what is cleared before it is not there, and nothing comes twice. Owned by its caller.
+const (
+	cursorChunk = 32 // events read while the store is locked
+	cursorLooks = 8  // topics looked at for each event asked for, at most
+)
+
+// Cursor reads the retained events that match a filter piece by piece. A topic that has an event from Scan to the end is
+// yielded exactly once, with the value of that moment; one that comes or goes meanwhile, at most once. It holds no memory
+// of the store and need not be closed. Owned by whoever made it: not safe for concurrent use.
 type Cursor struct {
-	s      *Store
-	levels [][]byte
-	stack  []frame
-	dollar bool // topics that begin with $ too, whatever the filter's first level
+	store  *Store
+	filter string
+	at     string // where to go on
+	past   bool   // behind at, not with it
+	done   bool
 }
 
-// frame is a node whose children are being looked at. Owned by its cursor.
-type frame struct {
-	kids  []*node
-	next  int
-	depth int  // of kids
-	all   bool // below a #
-}
-
-// Scan begins to read what a filter matches. filter must be valid; it is copied.
-func (s *Store) Scan(filter []byte) *Cursor { return s.scan(filter, false) }
-
-func (s *Store) scan(filter []byte, dollar bool) *Cursor {
-	c := &Cursor{s: s, levels: bytes.Split(bytes.Clone(filter), slash), dollar: dollar}
-	s.mu.RLock()
-	c.push(&s.root, 0, false)
-	s.mu.RUnlock()
+// Scan makes a cursor for a valid topic filter. It copies the filter.
+func (s *Store) Scan(filter []byte) *Cursor {
+	c := &Cursor{store: s, filter: string(filter), done: len(filter) == 0}
+	c.at = c.filter[:fixedPart(c.filter)]
 	return c
 }
 
-// push looks up the children of n that may match at that depth; mu is held for reading.
-func (c *Cursor) push(n *node, depth int, all bool) {
-	f := frame{depth: depth, all: all}
-	switch {
-	case all || depth < len(c.levels) && (string(c.levels[depth]) == "#" || string(c.levels[depth]) == "+"):
-		f.all = all || string(c.levels[depth]) == "#"
-		if len(n.kids) == 0 {
-			return
-		}
-		f.kids = make([]*node, 0, len(n.kids))
-		for name, k := range n.kids {
-			if depth == 0 && !c.dollar && len(name) > 0 && name[0] == '$' {
-				continue // [MQTT-4.7.2-1]
-			}
-			f.kids = append(f.kids, k)
-		}
-	case depth < len(c.levels):
-		k := n.kids[string(c.levels[depth])]
-		if k == nil {
-			return
-		}
-		f.kids = []*node{k}
-	default:
-		return
+// fixedPart is the length of a filter up to its first wildcard, without the separator before that.
+func fixedPart(filter string) int {
+	i := strings.IndexAny(filter, "+#")
+	if i < 0 {
+		return len(filter)
 	}
-	c.stack = append(c.stack, f)
+	return max(i-1, 0)
 }
 
-// step visits up to limit nodes and calls yield for those with an event that the filter matches, until it returns false.
-// done says that there is no more.
-func (c *Cursor) step(limit int, yield func(*node) bool) (done bool) {
-	c.s.mu.RLock()
-	defer c.s.mu.RUnlock()
-	for ; limit > 0 && len(c.stack) > 0; limit-- {
-		f := &c.stack[len(c.stack)-1]
-		if f.next == len(f.kids) {
-			c.stack = c.stack[:len(c.stack)-1]
-			continue
-		}
-		n := f.kids[f.next]
-		f.kids[f.next] = nil
-		f.next++
-		if n.gone {
-			continue
-		}
-		depth, all := f.depth+1, f.all
-		// "a/#" matches "a" too (4.7.1.2)
-		last := all || depth == len(c.levels) || depth == len(c.levels)-1 && string(c.levels[depth]) == "#"
-		c.push(n, depth, all)
-		if last && n.ev != nil && !yield(n) {
-			return len(c.stack) == 0
-		}
-	}
-	return len(c.stack) == 0
-}
-
-// Next calls yield for some of the events that the filter matches, looking at no more than limit nodes of the tree, until
-// yield returns false; that event counts as read. done says that there is no more. now is Unix nanoseconds: what has
-// expired is left out.
+// Next calls yield with up to limit further events, in the order of their topics, until yield returns false; that event
+// counts as taken. done says that there are no more. Expired events are dropped. now is Unix nanoseconds.
+//
+// Next bounds its work: where few of the topics match it may yield less than limit, even nothing, and not be done. The
+// caller goes on in a later turn. The store is not locked during yield.
 func (c *Cursor) Next(now int64, limit int, yield func(*event.Kept) bool) (done bool) {
-	found := make([]*event.Kept, 0, 16)
-	done = c.step(limit, func(n *node) bool {
-		if !n.ev.Expired(now) {
-			found = append(found, n.ev)
-		}
-		return true
-	})
-	// the store is not held while the events are handed out
-	for i, k := range found {
-		if !yield(k) {
-			c.rest(found[i+1:])
-			return done && i == len(found)-1
+	looks := limit*cursorLooks + cursorChunk
+	for limit > 0 && looks > 0 && !c.done {
+		var found, expired [cursorChunk]*event.Kept
+		n, gone, looked := c.read(now, found[:min(limit, cursorChunk)], expired[:], looks)
+		looks -= looked
+		limit -= n
+		c.store.expire(expired[:gone])
+		for i, k := range found[:n] {
+			if !yield(k) {
+				if i < n-1 { // go on behind this one
+					c.done = false
+					c.at, c.past = string(k.Topic), true
+				}
+				return c.done
+			}
 		}
 	}
-	return done
+	return c.done
 }
 
-// rest puts events back that were found and not handed out.
-func (c *Cursor) rest(found []*event.Kept) {
-	if len(found) == 0 {
-		return
+// read fills found with events from where the cursor is and moves it on.
+func (c *Cursor) read(now int64, found, expired []*event.Kept, looks int) (n, gone, looked int) {
+	s := c.store
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	p := s.order.seek(c.at, c.past)
+	for n < len(found) && gone < len(expired) && looked < looks && looked < 4*cursorChunk {
+		e := s.order.get(p)
+		if e == nil {
+			c.done = true
+			return n, gone, looked
+		}
+		looked++
+		to, more := skip(c.filter, e.topic)
+		switch {
+		case to == "" && more: // it matches
+			if e.kept.Expired(now) {
+				expired[gone] = e.kept
+				gone++
+			} else {
+				found[n] = e.kept
+				n++
+			}
+			c.at, c.past = e.topic, true
+			p = s.order.next(p)
+		case more:
+			c.at, c.past = to, false
+			p = s.order.seek(to, false)
+		default:
+			c.done = true
+			return n, gone, looked
+		}
 	}
-	f := frame{kids: make([]*node, len(found)), depth: len(c.levels) - 1}
-	for i, k := range found {
-		f.kids[i] = &node{ev: k}
+	return n, gone, looked
+}
+
+// skip says where to look on in the order of topics, given one that was found: to is "" when topic matches; else it is the
+// least string behind topic at which a match can be. more is false when there can be none.
+func skip(filter, topic string) (to string, more bool) {
+	if topic != "" && topic[0] == '$' && (filter[0] == '+' || filter[0] == '#') {
+		return "%", true // the byte behind $
 	}
-	c.stack = append(c.stack, f)
+	plus := -1 // end of the topic's last level that a + stands for
+	f, t := 0, 0
+	for {
+		fEnd, tEnd := levelEnd(filter, f), levelEnd(topic, t)
+		fl, tl := filter[f:fEnd], topic[t:tEnd]
+		switch {
+		case fl == "#":
+			return "", true
+		case fl == "+":
+			plus = tEnd
+		case tl < fl:
+			return topic[:t] + fl, true
+		case tl > fl:
+			return behind(topic, plus)
+		}
+		fMore, tMore := fEnd < len(filter), tEnd < len(topic)
+		switch {
+		case !fMore && !tMore:
+			return "", true
+		case !fMore:
+			return behind(topic, plus)
+		case !tMore:
+			if filter[fEnd+1:] == "#" {
+				return "", true
+			}
+			return topic + "/", true
+		}
+		f, t = fEnd+1, tEnd+1
+	}
+}
+
+// behind is where the level that ends at end has its next value; -1 means that it has none.
+func behind(topic string, end int) (to string, more bool) {
+	if end < 0 {
+		return "", false
+	}
+	return topic[:end] + afterSubtree, true
+}
+
+func levelEnd(s string, from int) int {
+	if i := strings.IndexByte(s[from:], '/'); i >= 0 {
+		return from + i
+	}
+	return len(s)
 }
