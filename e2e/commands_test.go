@@ -28,6 +28,7 @@ import (
 //	answer NAME ANSWER...                changes what the sink answers from now on
 //	received NAME N                      waits until the sink has N requests; =N: exactly; writes them to NAME.req
 //	metric PORT NAME[{k="v",...}] OP N   waits until the node's metric (summed over series) is <, =, >, ... N
+//	certs CLIENT                         writes ca.pem, server.pem/.key and client.pem/.key (named CLIENT)
 //	expand FILE...                       replaces ${NAME} in files by the variables of the script
 //	sleep DURATION
 var commands = map[string]func(ts *testscript.TestScript, neg bool, args []string){
@@ -45,6 +46,7 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 	"metric":   cmdMetric,
 	"sleep":    cmdSleep,
 	"expand":   cmdExpand,
+	"certs":    cmdCerts,
 }
 
 func worldOf(ts *testscript.TestScript) *world { return ts.Value(worldKey{}).(*world) }
@@ -357,4 +359,9 @@ func cmdExpand(ts *testscript.TestScript, neg bool, args []string) {
 		}
 		ts.Check(os.WriteFile(file, []byte(out), 0o600))
 	}
+}
+
+func cmdCerts(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, neg, len(args) == 1, "certs CLIENT")
+	ts.Check(makeCerts(ts.MkAbs("."), args[0]))
 }

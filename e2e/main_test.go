@@ -12,38 +12,48 @@ import (
 	"github.com/windrose-edc/windrose/e2e/need"
 )
 
-// binary is the real program, built once with the race detector.
-var binary struct {
+// binary is the real program in a folder of its own, built once. Guarded by once.
+type binary struct {
 	once sync.Once
 	dir  string
 	err  error
 }
 
+// raced has the race detector in it and serves all tests but those that look at the time; plain is what users get.
+var raced, plain binary
+
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if binary.dir != "" {
-		_ = os.RemoveAll(binary.dir)
+	for _, b := range []*binary{&raced, &plain} {
+		if b.dir != "" {
+			_ = os.RemoveAll(b.dir)
+		}
 	}
 	os.Exit(code)
+}
+
+func (b *binary) folder(t *testing.T, flags ...string) string {
+	t.Helper()
+	b.once.Do(func() {
+		b.dir, b.err = os.MkdirTemp("", "windrose-e2e-") //nolint:usetesting // it outlives the test that builds it
+		if b.err != nil {
+			return
+		}
+		args := append([]string{"build", "-o", filepath.Join(b.dir, "windrose")}, flags...)
+		if out, err := exec.Command("go", append(args, "../cmd/windrose")...).CombinedOutput(); err != nil {
+			b.err = fmt.Errorf("build windrose: %w\n%s", err, out)
+		}
+	})
+	if b.err != nil {
+		t.Fatal(b.err)
+	}
+	return b.dir
 }
 
 // build returns the folder that holds the binary.
 func build(t *testing.T) string {
 	t.Helper()
-	binary.once.Do(func() {
-		binary.dir, binary.err = os.MkdirTemp("", "windrose-e2e-") //nolint:usetesting // it outlives the test that builds it
-		if binary.err != nil {
-			return
-		}
-		out, err := exec.Command("go", "build", "-race", "-o", filepath.Join(binary.dir, "windrose"), "../cmd/windrose").CombinedOutput()
-		if err != nil {
-			binary.err = fmt.Errorf("build windrose: %w\n%s", err, out)
-		}
-	})
-	if binary.err != nil {
-		t.Fatal(binary.err)
-	}
-	return binary.dir
+	return raced.folder(t, "-race")
 }
 
 // TestScripts runs testdata/script/*.txtar; each is one promise to a user. The commands beyond testscript's own are in
