@@ -225,6 +225,9 @@ func (x *Index) describe() IndexStats {
 // matched by a leading wildcard (MQTT 5, section 4.7.2). It takes no lock and allocates only where dst lacks room (or a
 // topic matches in very many levels).
 func (x *Index) Match(topic []byte, dst []Sub) []Sub {
+	if len(topic) > event.MaxTopic {
+		return dst
+	}
 	start := len(dst)
 	dst, ok := x.trie.match(topic, dst)
 	if ok {

@@ -433,23 +433,93 @@ func TestIndexOutOfNumbers(t *testing.T) {
 	}
 }
 
-// A reader that sleeps through two epochs reads again, with a pin that holds the third.
-func TestIndexReadsAgainAfterTwoEpochs(t *testing.T) {
+// What is freed is not handed out again before two epochs have begun.
+func TestIndexLimbo(t *testing.T) {
 	x := NewIndex(IndexOptions{})
-	x.applyNow(t, Change{Filter: []byte("a"), Sub: MakeSub(1, 0, false, false, 0)})
+	tr := &x.trie
+	block, _ := tr.arena.alloc(3)
+	node, _ := tr.newNode(1)
+	tr.arena.release(block)
+	tr.limbo[0] = append(tr.limbo[0], node)
+	for epoch := range 3 {
+		b, _ := tr.arena.alloc(3)
+		n, _ := tr.newNode(2)
+		if again := epoch == 2; (b == block) != again || (n == node) != again {
+			t.Fatalf("epoch %d: block %x after %x, node %d after %d", epoch, b, block, n, node)
+		}
+		tr.advance()
+	}
+}
+
+// While a reader is pinned no epoch begins.
+func TestIndexPin(t *testing.T) {
+	x := NewIndex(IndexOptions{})
 	x.pins.Add(1)
 	before := x.trie.arena.epoch.Load()
-	for i := range 10 {
-		x.applyNow(t, Change{Filter: fmt.Appendf(nil, "b/%d", i), Sub: 0}, Change{Filter: fmt.Appendf(nil, "b/%d", i), Sub: 0, Delete: true})
+	change := func() {
+		x.applyNow(t, Change{Filter: []byte("b/c"), Sub: 0}, Change{Filter: []byte("b/c"), Sub: 0, Delete: true})
 	}
+	change()
 	if x.trie.arena.epoch.Load() != before || x.Stats().Limbo == 0 {
-		t.Fatal("an epoch began although a reader was pinned")
+		t.Fatal("an epoch began")
 	}
 	x.pins.Add(-1)
-	x.publish(false)
+	change()
 	if x.trie.arena.epoch.Load() == before {
 		t.Fatal("no epoch began")
 	}
+}
+
+// A reader through whose match two epochs begin reads again.
+func TestIndexReadsAgainAfterTwoEpochs(t *testing.T) {
+	x := NewIndex(IndexOptions{})
+	f := []byte(strings.Repeat("a/", 30000) + "#")
+	x.applyNow(t, Change{Filter: f, Sub: MakeSub(1, 0, false, false, 0)})
+	var stop atomic.Bool
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for !stop.Load() {
+			x.applyNow(t, Change{Filter: []byte("b/c"), Sub: 0}, Change{Filter: []byte("b/c"), Sub: 0, Delete: true})
+		}
+	})
+	begin := time.Now()
+	for x.Stats().Retries == 0 && time.Since(begin) < 10*time.Second {
+		if n := len(x.Match(f[:len(f)-2], nil)); n != 1 {
+			t.Errorf("%d matches", n)
+			break
+		}
+	}
+	stop.Store(true)
+	wg.Wait()
+	if x.Stats().Retries == 0 {
+		t.Fatal("never read again")
+	}
+	if x.pins.Load() != 0 {
+		t.Fatal("a pin was left")
+	}
+}
+
+// The same filters that come and go take no more memory the hundredth time.
+func TestIndexChurnHoldsMemory(t *testing.T) {
+	x := NewIndex(IndexOptions{})
+	r := rand.New(rand.NewPCG(7, 8))
+	var after int64
+	for round := range 100 {
+		for _, remove := range []bool{false, true} {
+			for _, i := range r.Perm(400) {
+				f := fmt.Appendf(nil, "site/%d/device-with-a-name-%d/+", i%7, i)
+				x.applyNow(t, Change{Filter: f, Sub: MakeSub(uint32(i), 0, false, false, 0), Delete: remove},
+					Change{Filter: []byte("everyone/#"), Sub: MakeSub(uint32(i), 0, false, false, 0), Delete: remove},
+					Change{Filter: fmt.Appendf(nil, "group/%d", i%40), Sub: MakeSub(uint32(i), 0, false, false, 0), Delete: remove})
+			}
+		}
+		if b := x.Stats().Bytes; round == 20 {
+			after = b
+		} else if round > 20 && b > after*11/10 {
+			t.Fatalf("round %d: %d bytes, after the first rounds %d", round, b, after)
+		}
+	}
+	checkEmpty(t, x)
 }
 
 func TestIndexRun(t *testing.T) {
