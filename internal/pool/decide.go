@@ -8,35 +8,15 @@ import "github.com/windrose-edc/windrose/internal/event"
 // Decide says what became of the event that was delivered with this token: park = true, its sender was told that it is
 // accepted, so a refusal here becomes a dead letter, and an event that still waits becomes one that was received; park
 // = false, its sender was told the refusal and will send it again, so it is forgotten. A token that is not known, or
-// whose event was delivered, does nothing. Safe for concurrent use, also within Settle.
-//
-// Tokens of two settlers can be equal. Where two such events are open at once they are both parked, for to park one
-// too many costs a dead letter, and to forget one would cost an event that was acknowledged. DecideTicket is exact.
+// whose event was delivered, does nothing. Tokens of all settlers of a node are distinct. Safe for concurrent use, also
+// within Settle.
 func (l *Leg) Decide(token uint64, park bool) {
 	p := l.p
 	p.mu.Lock()
 	it := p.tokens[token]
-	for o := it; o != nil && !park; o = o.sameToken {
-		park = o.t != it.t
-	}
-	for it != nil {
+	for it != nil { // several where routes have led an event here more than once under one token
 		next := it.sameToken
 		p.decide(it, park)
-		it = next
-	}
-	p.mu.Unlock()
-	p.kick()
-}
-
-// DecideTicket is Decide for the one ticket that the event was delivered with.
-func (l *Leg) DecideTicket(t event.Ticket, park bool) {
-	p := l.p
-	p.mu.Lock()
-	for it := p.tokens[t.Token]; it != nil; {
-		next := it.sameToken
-		if it.t == t {
-			p.decide(it, park)
-		}
 		it = next
 	}
 	p.mu.Unlock()

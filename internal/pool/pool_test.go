@@ -154,21 +154,15 @@ func TestDecide(t *testing.T) {
 	t.Run("unknown", func(t *testing.T) {
 		refuse(t, func(_ *Pool, leg *Leg, _ *ledger) { leg.Decide(99, true) })
 	})
-	t.Run("equal tokens of two settlers", func(t *testing.T) {
+	t.Run("several events under one token", func(t *testing.T) {
 		refuse(t, func(p *Pool, leg *Leg, l *ledger) {
-			other := newLedger()
-			leg.Deliver(ev("c", 0, 5), event.Ticket{To: l, Token: 1})
-			leg.Deliver(ev("c", 0, 6), event.Ticket{To: other, Token: 1})
-			synctest.Wait()
-			leg.DecideTicket(event.Ticket{To: other, Token: 1}, false)
-			if s := p.Stats(); s.Undecided != 1 || s.DeadLetters != 0 {
-				t.Errorf("after the exact decision: %+v", s)
+			for range 3 {
+				leg.Deliver(ev("c", 0, 5), event.Ticket{To: l, Token: 1})
 			}
-			leg.Deliver(ev("c", 0, 6), event.Ticket{To: other, Token: 1})
 			synctest.Wait()
-			leg.Decide(1, false)
-			if s := p.Stats(); s.Undecided != 0 || s.DeadLetters != 2 {
-				t.Errorf("after the doubtful decision: %+v", s)
+			leg.Decide(1, true)
+			if s := p.Stats(); s.Undecided != 0 || s.DeadLetters != 3 {
+				t.Errorf("stats %+v", s)
 			}
 		})
 	})

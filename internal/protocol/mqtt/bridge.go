@@ -210,13 +210,8 @@ func (b *Bridge) connect(ctx context.Context, s *bridgeSession, sources []*Sourc
 	}
 	b.mu.Lock()
 	o.Clean = v == wire.V5 && !s.known && len(sources) == 0
-	private := v != wire.V5 && !b.spec.NotPrivate && !s.plain
+	o.Bridge = v != wire.V5 && !b.spec.NotPrivate && !s.plain
 	b.mu.Unlock()
-	if private {
-		if err := makePrivate(&o); err != nil {
-			return nil, err
-		}
-	}
 	c, err := Dial(ctx, o)
 	if err != nil {
 		return nil, err

@@ -457,7 +457,7 @@ func TestSourceAndLoops(t *testing.T) {
 	})
 }
 
-// TestBridgeOverTLS: the bridge bit is set below TLS, too.
+// TestBridgeOverTLS: brokers with mqtts are members, too.
 func TestBridgeOverTLS(t *testing.T) {
 	_, secure, _ := mosquitto(t)
 	versions(t, func(t *testing.T, v BridgeVersion) {

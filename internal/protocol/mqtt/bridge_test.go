@@ -71,22 +71,6 @@ func TestBridgePassesNoNodeTwice(t *testing.T) {
 	}
 }
 
-func TestBridgeBit(t *testing.T) {
-	for _, v := range []wire.Version{wire.V31, wire.V311} {
-		c := wire.AppendConnect(nil, &wire.Connect{Version: v, ClientID: bytes.Repeat([]byte("x"), 200), ReceiveMax: 0xffff, RequestProblemInfo: true})
-		want := wire.AppendConnect(nil, &wire.Connect{Version: v, Bridge: true, ClientID: bytes.Repeat([]byte("x"), 200), ReceiveMax: 0xffff, RequestProblemInfo: true})
-		before := bytes.Clone(c)
-		if got := withBridgeBit(c); !bytes.Equal(got, want) || !bytes.Equal(c, before) {
-			t.Errorf("%v: % x", v, got[:20])
-		}
-	}
-	for _, b := range []string{"", "\x10", "\x10\x00", "\x10\x01\x00", "\x10\x02\x00\x04", "\x10\x02\xff\xff", "\x30\x03\x00\x01a"} {
-		if got := withBridgeBit([]byte(b)); string(got) != b {
-			t.Errorf("%q became %q", b, got)
-		}
-	}
-}
-
 func TestBridgeConfiguration(t *testing.T) {
 	for name, s := range map[string]BridgeSpec{
 		"qos": {QoS: 3}, "prefix": {TopicPrefix: "a/#"}, "ca": {TLS: BridgeTLS{CA: "/does/not/exist"}}, "cert": {TLS: BridgeTLS{Cert: "/does/not/exist"}},
