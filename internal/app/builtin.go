@@ -1,6 +1,8 @@
 package app
 
 import (
+	"fmt"
+
 	"github.com/windrose-edc/windrose/internal/config"
 	"github.com/windrose-edc/windrose/internal/destination/webhook"
 	"github.com/windrose-edc/windrose/internal/listen"
@@ -19,12 +21,15 @@ func protocols() []protocol {
 
 func destinations() []destination {
 	return []destination{
+		{config.Kind{Name: "mqtt", Doc: "MQTT brokers.", Spec: mqtt.BridgeSpec{}}, mqttPool},
 		{config.Kind{Name: "webhook", Doc: "HTTP endpoints that take events as CloudEvents.", Spec: webhook.Spec{}}, webhookPool},
 	}
 }
 
 func sources() []source {
-	return nil
+	return []source{
+		{config.Kind{Name: "mqtt", Doc: "Subscriptions at the brokers of an mqtt pool.", Spec: mqtt.SourceSpec{}}, mqttSource},
+	}
 }
 
 // protocol is a kind of listener. Immutable.
@@ -84,3 +89,19 @@ func webhookPool(n *node, name string, spec any) (pool.Driver, []string, error) 
 
 // partialInput is the bound on kept input that suits the protocols' defaults.
 const partialInput = mqtt.PartialDefault
+
+func mqttPool(n *node, name string, spec any) (pool.Driver, []string, error) {
+	s := spec.(*mqtt.BridgeSpec)
+	b, err := mqtt.NewBridge(*s, mqtt.BridgeOptions{Node: n.id, Pool: name, Logger: n.log, Metrics: n.metrics})
+	return b, s.URLs, err
+}
+
+func mqttSource(n *node, name string, spec any) (runner, error) {
+	s := spec.(*mqtt.SourceSpec)
+	b, ok := n.driver(s.Pool).(*mqtt.Bridge)
+	if !ok {
+		return nil, fmt.Errorf("pool %q is not an mqtt pool", s.Pool)
+	}
+	lane, publish := n.sourceLane()
+	return mqtt.NewSource(b, *s, mqtt.SourceOptions{Name: name, Lane: lane, Publish: publish})
+}

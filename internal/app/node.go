@@ -45,6 +45,7 @@ type listener struct {
 // destPool is a pool with what the status shows of it. Immutable.
 type destPool struct {
 	*pool.Pool
+	driver   pool.Driver
 	kind     string
 	overflow string
 	bound    int
@@ -238,7 +239,7 @@ func (n *node) buildPools() error {
 			}
 			s := *e.Common.(*pool.Spec)
 			p := pool.New(e.Name, s, drv, members, pool.Options{Logger: n.log, Metrics: n.metrics, Deadline: n.spec.Deadline})
-			n.pools = append(n.pools, destPool{Pool: p, kind: e.Kind, overflow: s.Overflow, bound: s.QueueMax})
+			n.pools = append(n.pools, destPool{Pool: p, driver: drv, kind: e.Kind, overflow: s.Overflow, bound: s.QueueMax})
 		}
 	}
 	return nil
@@ -251,6 +252,25 @@ func (n *node) pool(name string) *pool.Pool {
 		}
 	}
 	return nil
+}
+
+func (n *node) driver(name string) pool.Driver {
+	for _, p := range n.pools {
+		if p.Name() == name {
+			return p.driver
+		}
+	}
+	return nil
+}
+
+// sourceLanes is the first of the lane numbers of sources: above those of sessions, whose loops are fewer than 255.
+const sourceLanes = uint32(route.MaxLoops+1) << 24
+
+// sourceLane gives a source its lane number and the loop on which its events walk.
+func (n *node) sourceLane() (lane uint32, publish func(ev *event.Event, t event.Ticket)) {
+	i := len(n.sources)
+	h := n.hosts[i%len(n.hosts)]
+	return sourceLanes + uint32(i), func(ev *event.Event, t event.Ticket) { h.Inject(ev.Keep(), t) }
 }
 
 func (n *node) buildRoutes() error {
@@ -373,13 +393,9 @@ func (s *slowWork) run(work func()) bool {
 	return true
 }
 
-// wait waits for what runs, at most d.
+// wait waits for what runs, at most d: a callout that hangs must not hold the end of the process.
 func (s *slowWork) wait(d time.Duration) {
-	done := make(chan struct{})
-	s.wg.Go(func() {}) // so that Wait has something to wait for in any case
-	go func() { s.wg.Wait(); close(done) }()
-	select {
-	case <-done:
-	case <-time.After(d):
+	for end := time.Now().Add(d); s.n.Load() > 0 && time.Now().Before(end); {
+		time.Sleep(time.Millisecond)
 	}
 }
