@@ -171,7 +171,7 @@ func (p *Pool) sweep(later *settlements) time.Duration {
 		p.leave(it)
 		p.refuse(it, reasonMaxAge, o, later)
 	}
-	for a := p.flying.front(); a != nil && next(a.sent+int64(p.spec.Timeout)); a = p.flying.front() {
+	for a := p.flying.front(); a != nil && next(a.sent+int64(p.patience(a.c.m))); a = p.flying.front() {
 		p.overdue(a, now, later)
 	}
 	for it := p.open.front(); it != nil && next(it.ended+2*int64(p.deadline)); it = p.open.front() {
@@ -189,6 +189,15 @@ func (p *Pool) sweep(later *settlements) time.Duration {
 		}
 	}
 	return time.Duration(wake - now)
+}
+
+// patience is how long a member may take to answer. Who keeps a session, as a broker does, may hold its acknowledgement
+// until a deadline of its own, and that it lives its driver knows by other means.
+func (p *Pool) patience(m *member) time.Duration {
+	if m.sorted {
+		return p.spec.Timeout + DefaultDeadline
+	}
+	return p.spec.Timeout
 }
 
 // lateOutcome is what a sender hears whose time has run out; mu is held.

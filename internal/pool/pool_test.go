@@ -727,6 +727,12 @@ func TestOrderedLinkIsClosedWhenOverdue(t *testing.T) {
 		p, stop := start(t, Spec{Timeout: time.Second}, d)
 		defer stop()
 		p.Leg(Received).Deliver(ev("c", 0, 0), event.Ticket{})
+		time.Sleep(30 * time.Second)
+		select {
+		case <-d.dialed()[0].done:
+			t.Fatal("link was closed although a broker may hold its answer")
+		default:
+		}
 		time.Sleep(1100 * time.Millisecond)
 		select {
 		case <-d.dialed()[0].done:

@@ -22,7 +22,7 @@ type Spec struct {
 	MaxAge   time.Duration `yaml:"max_age" default:"24h" min:"1s" doc:"How long an event may wait before it becomes a dead letter."`
 	Attempts int           `yaml:"attempts" default:"10" min:"1" doc:"How often a member may refuse an event or fail on it before it becomes a dead letter; members that cannot be reached do not count."`
 	Backoff  Range         `yaml:"backoff" unit:"range" default:"200ms..30s" min:"1ms" doc:"Pause before an event is tried again: from the first to the longest, doubling, with jitter."`
-	Timeout  time.Duration `yaml:"timeout" default:"15s" min:"10ms" doc:"How long a member may take to connect, and to answer one attempt; the driver may be stricter."`
+	Timeout  time.Duration `yaml:"timeout" default:"15s" min:"10ms" doc:"How long a member may take to connect, and to answer one attempt; the driver may be stricter, and a broker may hold its answer 30s longer."`
 
 	Reconnect Range         `yaml:"reconnect" unit:"range" default:"200ms..30s" min:"1ms" doc:"Pause before a member that is down is tried again: from the first to the longest, doubling, with jitter."`
 	Drain     time.Duration `yaml:"drain" default:"5s" doc:"How long a pool that is being stopped goes on delivering what it holds."`
