@@ -86,7 +86,7 @@ func run(f *flags) error {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(tmp)
+	defer func() { _ = os.RemoveAll(tmp) }() // what is left is in the folder for temporary files
 	servers, err := prepare(f, tmp)
 	if err != nil {
 		return err

@@ -284,6 +284,7 @@ func (n Naming) Attribute(name string) (attribute string, ok bool) {
 		if rest, found := strings.CutPrefix(name, "cloudEvents:"); found {
 			return rest, isName(rest)
 		}
+	case MQTT, Kafka: // as they are
 	}
 	rest, found := strings.CutPrefix(name, string(n))
 	return rest, found && isName(rest)

@@ -324,7 +324,7 @@ func (l *loader) place(err error, n *node, path string) {
 	if err == nil {
 		return
 	}
-	if errs, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // only a join on the outside is split
+	if errs, ok := err.(interface{ Unwrap() []error }); ok { // only a join on the outside is split
 		for _, e := range errs.Unwrap() {
 			l.place(e, n, path)
 		}

@@ -51,7 +51,7 @@ func (w *exampleWriter) section(sec *Section) {
 		case Single:
 			w.entry(1, sec, k)
 		case Map, OrderedMap:
-			w.line(1, sampleName(sec, k)+":")
+			w.line(1, sampleName(k)+":")
 			w.entry(2, sec, k)
 		case List:
 			from := len(w.lines)
@@ -88,7 +88,7 @@ func (w *exampleWriter) entry(indent int, sec *Section, k Kind) {
 }
 
 // sampleName is what an entry of a collection is called in the example.
-func sampleName(sec *Section, k Kind) string {
+func sampleName(k Kind) string {
 	if k.Name != "" {
 		return k.Name
 	}

@@ -21,7 +21,7 @@ func checkFormat(unit, s string, enum []string) (normal, bad, fix string) {
 		if strings.ContainsAny(s, "+#") {
 			return s, "a topic has no wildcards", "write the topic in full"
 		}
-		bad, fix = checkTopicText(s)
+		bad = checkTopicText(s)
 	case unitCIDR:
 		return checkCIDR(s)
 	case unitAddr:
@@ -40,23 +40,23 @@ func checkFormat(unit, s string, enum []string) (normal, bad, fix string) {
 	return s, bad, fix
 }
 
-func checkTopicText(s string) (bad, fix string) {
+func checkTopicText(s string) (bad string) {
 	switch {
 	case s == "":
-		return "it is empty", ""
+		return "it is empty"
 	case len(s) > 65535:
-		return "it is longer than 65,535 bytes", ""
+		return "it is longer than 65,535 bytes"
 	case strings.ContainsRune(s, 0):
-		return "it holds a zero character", ""
+		return "it holds a zero character"
 	}
-	return "", ""
+	return ""
 }
 
 var captureName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_-]*)*$`)
 
 // checkFilter checks an MQTT topic filter (MQTT 5, section 4.7.1) whose levels may be {captures}.
 func checkFilter(s string) (bad, fix string) {
-	if bad, fix = checkTopicText(s); bad != "" {
+	if bad = checkTopicText(s); bad != "" {
 		return bad, fix
 	}
 	levels := strings.Split(s, "/")

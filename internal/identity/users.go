@@ -339,7 +339,7 @@ func checkUserName(name string) error {
 func checkAttrs(attrs map[string]string) error {
 	for k, v := range attrs {
 		if !attrName(k) {
-			return errors.New("name of an attribute must be letters, digits, _, - and .")
+			return errors.New("name of an attribute must be of letters, digits and the signs . _ -")
 		}
 		if !event.ValidUTF8([]byte(v)) {
 			return fmt.Errorf("attribute %q must be UTF-8 text without control characters", k)

@@ -9,7 +9,7 @@ import "time"
 func SetBudget(_ time.Duration, _ func(loop int, what string, took time.Duration)) {}
 
 // debugState is empty without the tag loopdebug.
-type debugState struct{}
+type debugState struct{} //nolint:unused // used with the tag
 
 func debugEnter(*Loop, string) {}
 func debugLeave(*Loop)         {}

@@ -45,7 +45,7 @@ type Loop struct {
 	spare     []*Conn
 	stopping  bool
 	n         counts
-	debug     debugState
+	debug     debugState //nolint:unused // used with the tag loopdebug
 
 	pub   published
 	load  atomic.Int64 // connections, and those on the way

@@ -130,7 +130,7 @@ func (p *Pool) failed(it *item, r Result, later *settlements) {
 
 // overdue gives up an attempt without an answer; on an Ordered link it gives up the link, whose driver then answers for
 // all that is in flight; mu is held.
-func (p *Pool) overdue(a *attempt, now int64, later *settlements) {
+func (p *Pool) overdue(a *attempt, later *settlements) {
 	if m := a.c.m; m.sorted && m.c != nil {
 		p.tripConn(m.c, errOverdue)
 		return

@@ -172,7 +172,7 @@ func (p *Pool) sweep(later *settlements) time.Duration {
 		p.refuse(it, reasonMaxAge, o, later)
 	}
 	for a := p.flying.front(); a != nil && next(a.sent+int64(p.patience(a.c.m))); a = p.flying.front() {
-		p.overdue(a, now, later)
+		p.overdue(a, later)
 	}
 	for it := p.open.front(); it != nil && next(it.ended+2*int64(p.deadline)); it = p.open.front() {
 		p.parkUndecided(it)

@@ -84,7 +84,10 @@ func (t *Table) Changes(remove bool) []Change {
 }
 
 func (t *Table) at(slot int) *Route {
-	if i := slot - t.base; t != nil && i >= 0 && i < len(t.routes) {
+	if t == nil {
+		return nil
+	}
+	if i := slot - t.base; i >= 0 && i < len(t.routes) {
 		return t.routes[i]
 	}
 	return nil

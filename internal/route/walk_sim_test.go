@@ -286,6 +286,7 @@ func (d deciding) Decide(token uint64, park bool) {
 	l := d.all[token]
 	if l == nil {
 		d.n.t.Fatalf("Decide with the unknown token %x", token)
+		return
 	}
 	if l.w.settled != 0 {
 		d.n.t.Fatalf("walk %d: Decide after its publisher was told", l.w.id)

@@ -3,6 +3,7 @@ package mqtt
 import (
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"time"
 
 	"github.com/windrose-edc/windrose/internal/event"
@@ -68,7 +69,8 @@ func (m *machine) connect(first byte, body []byte) error {
 
 // badConnect refuses a CONNECT that does not parse. Where the version is known the client is told (3.1.4).
 func (m *machine) badConnect(err error) error {
-	if we, ok := err.(*wire.Error); ok && m.version == 0 && we.Code == wire.UnsupportedVersion {
+	var we *wire.Error
+	if ok := errors.As(err, &we); ok && m.version == 0 && we.Code == wire.UnsupportedVersion {
 		// [MQTT-3.1.2-2] of 3.1.1: return code 1, in the only format that every client reads
 		m.env.SetOut(wire.AppendConnack(m.env.Out(), wire.V311, false, wire.UnsupportedVersion, nil))
 		m.close(err)

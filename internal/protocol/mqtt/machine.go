@@ -92,11 +92,9 @@ type hello struct {
 }
 
 var (
-	errKeepAlive   = errors.New("keep alive time passed without a packet")
-	errNoConnect   = errors.New("no CONNECT in time")
-	errBye         = errors.New("client disconnected")
-	errRefused     = errors.New("connection refused")
-	errHeldTooLong = errors.New("publishes above the limit for too long")
+	errKeepAlive = errors.New("keep alive time passed without a packet")
+	errNoConnect = errors.New("no CONNECT in time")
+	errBye       = errors.New("client disconnected")
 )
 
 // init makes the machine ready for its first byte.
@@ -126,14 +124,16 @@ func (m *machine) feed(b []byte) (n int, err error) {
 		}
 		first, body, k, err := wire.Next(b[n:], m.cfg.maxPacket)
 		if err != nil {
-			return n, m.fail(err)
+			m.fail(err)
+			return n, nil
 		}
 		if k == 0 {
 			return n, nil
 		}
 		used, err := m.step(first, body, b[n:n+k])
 		if err != nil {
-			return n, m.fail(err)
+			m.fail(err)
+			return n, nil
 		}
 		if !used {
 			return n, nil
@@ -174,23 +174,23 @@ func (m *machine) step(first byte, body, packet []byte) (used bool, err error) {
 		return true, m.disconnect(body)
 	case wire.AUTH:
 		return true, m.auth(body)
+	case wire.CONNECT, wire.CONNACK, wire.SUBACK, wire.UNSUBACK, wire.PINGRESP:
 	}
-	return false, wire.ErrKind
+	return false, wire.ErrKind // a second CONNECT ([MQTT-3.1.0-2]) or what only servers send
 }
 
 var errNotConnect = &wire.Error{Code: wire.ProtocolError, Text: "first packet is not CONNECT"}
 
 // fail ends the connection for an error of the peer: MQTT 5 clients are told, others are not ([MQTT-4.8.0-1] of 3.1.1).
-func (m *machine) fail(err error) error {
+func (m *machine) fail(err error) {
 	if m.phase == phClosed {
-		return nil
+		return
 	}
 	var we *wire.Error
 	if errors.As(err, &we) && m.version == wire.V5 && m.phase >= phOpen {
 		m.say(we.Code, we.Text)
 	}
 	m.close(err)
-	return nil
 }
 
 // say puts a DISCONNECT with a reason into the output (MQTT 5, 3.14).

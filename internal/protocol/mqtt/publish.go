@@ -192,7 +192,7 @@ func (m *machine) drainHeld() {
 			}
 		}
 		if err != nil {
-			_ = m.fail(err)
+			m.fail(err)
 			return
 		}
 		if m.phase == phClosed {
@@ -268,7 +268,7 @@ func (m *machine) ack(kind wire.Kind, body []byte) error {
 		return err
 	}
 	var got session.Ack
-	switch kind {
+	switch kind { //nolint:exhaustive // step sends only the four acknowledgements here
 	case wire.PUBACK:
 		got = m.s.Acked(a.PacketID)
 	case wire.PUBREC:
