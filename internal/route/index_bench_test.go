@@ -204,10 +204,10 @@ func benchChurn(b *testing.B, x *Index, topics [][]byte, live uint64) {
 			}
 		}
 	})
-	before := heapNow()
-	meter := heapMeter()
 	dst, i := make([]Sub, 0, 16), 0
 	times := make([]time.Duration, 0, 1<<22)
+	before := heapNow()
+	meter := heapMeter()
 	for b.Loop() {
 		t := time.Now()
 		dst = x.Match(topics[i&(len(topics)-1)], dst[:0])

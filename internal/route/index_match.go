@@ -36,7 +36,8 @@ type branch struct {
 	from  int
 }
 
-// matchAhead is how many levels of a topic are looked at before the walk.
+// matchAhead is how many levels of a topic are hashed before the walk. When the first one is found, the memory of the others
+// is fetched at once.
 const matchAhead = 10
 
 // match appends the subscribers of all filters that match the topic. It visits each edge of the tree at most once. ok is
@@ -44,6 +45,7 @@ const matchAhead = 10
 func (x *trie) match(topic []byte, dst []Sub) (subs []Sub, ok bool) {
 	var (
 		ahead [matchAhead]level
+		paths [matchAhead]uint32
 		room  [16]branch
 		deep  level
 	)
@@ -54,7 +56,7 @@ func (x *trie) match(topic []byte, dst []Sub) (subs []Sub, ok bool) {
 		l := &ahead[known]
 		*l = makeLevel(x.seed, topic[from:to])
 		path = childPath(path, l.hash)
-		x.table.touch(path)
+		paths[known] = path
 		from = to + 1
 	}
 
@@ -81,6 +83,11 @@ func (x *trie) match(topic []byte, dst []Sub) (subs []Sub, ok bool) {
 		if flags&valText != 0 {
 			next.path = childPath(at.path, l.hash)
 			_, next.val = x.find(node, next.path, l)
+			if at.depth == 0 && next.val != 0 && known > 2 {
+				for _, p := range paths[2:known] {
+					x.table.touch(p)
+				}
+			}
 			if last {
 				dst = x.end(next.val, next.path, dst)
 			}
