@@ -36,7 +36,7 @@ type Index struct {
 type IndexOptions struct {
 	Queue      int           // changes that may wait; default 262,144
 	QueueBytes int           // bytes of their filters; default 64 MiB
-	Interval   time.Duration // least time between two publications; default 1 ms, negative: none
+	Interval   time.Duration // least time between two publications; default 0.5 ms, so that a change is seen within 1; negative: none
 }
 
 // Change is one change of the index. Insert replaces an earlier entry of the same filter and taker; Delete needs only the
@@ -76,7 +76,7 @@ func NewIndex(o IndexOptions) *Index {
 		o.QueueBytes = 64 << 20
 	}
 	if o.Interval == 0 {
-		o.Interval = time.Millisecond
+		o.Interval = 500 * time.Microsecond
 	}
 	x := &Index{options: o, wake: make(chan struct{}, 1)}
 	x.trie.init()
