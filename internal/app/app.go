@@ -115,7 +115,7 @@ func (a *App) Run(ctx context.Context) error {
 		p.run(stopPools, "pool "+pl.Name(), pl.Run)
 	}
 	p.run(stopLoops, "loops", n.group.Run)
-	p.run(stopIndex, "trimmer", (&trimmer{sessions: n.meters.sessions.Value}).Run)
+	p.run(stopIndex, "trimmer", (&trimmer{sessions: n.meters.sessions.Value, sweep: func(now int64) { n.retained.Sweep(now) }}).Run)
 	if err := n.listen(); err != nil {
 		if a.admin != nil {
 			err = errors.Join(err, a.admin.Close())
