@@ -186,39 +186,52 @@ func TestQuotaIsOfTheConnection(t *testing.T) {
 	}
 }
 
-// What connections leave without an answer is bounded, however often a client comes back; the latest stay.
+// What connections leave without an answer is bounded, however often a client comes back. The latest stay, and so does an
+// exactly-once event that is under way; one that was taken stays until its release.
 func TestOrphansAreBounded(t *testing.T) {
-	lim := testLimits()
-	lim.Receive = 8
-	s := newSim(t, 1, 1<<20, 30*time.Second, lim)
-	x := &simTarget{}
-	s.routeTo("x", x)
-	id := uint16(0)
-	for range 100 {
-		pub, _ := s.connect(0, Hello{ClientID: "pub", Expiry: Never})
-		for range 8 {
-			id++
-			if pub.publish("x", "", event.ExactlyOnce, id, false) != Go {
-				t.Fatal("held")
+	for _, q := range []event.QoS{event.AtLeastOnce, event.ExactlyOnce} {
+		t.Run(fmt.Sprint("qos=", q), func(t *testing.T) {
+			lim := testLimits()
+			lim.Receive = 8
+			s := newSim(t, 1, 1<<20, 30*time.Second, lim)
+			x := &simTarget{}
+			s.routeTo("x", x)
+			id := uint16(0)
+			for range 100 {
+				pub, _ := s.connect(0, Hello{ClientID: "pub", Expiry: Never})
+				for range 8 {
+					id++
+					if pub.publish("x", "", q, id, false) != Go {
+						t.Fatal("held")
+					}
+				}
+				pub.s.Detach(pub, false)
 			}
-		}
-		pub.s.Detach(pub, false)
-	}
-	pub, _ := s.connect(0, Hello{ClientID: "pub", Expiry: Never})
-	if n := len(pub.s.in.orphans); n != orphanMax*8 {
-		t.Errorf("%d receipts of earlier connections, want %d", n, orphanMax*8)
-	}
-	for i := range 8 {
-		pub.publish("x", "", event.ExactlyOnce, id-7+uint16(i), true)
-	}
-	if len(x.got) != 800 {
-		t.Errorf("%d deliveries, want 800: a retry walks again", len(x.got))
-	}
-	for _, lt := range x.open {
-		lt.Settle(event.Accepted)
-	}
-	s.run()
-	if len(pub.answers) != 8 {
-		t.Errorf("answers %v", pub.answers)
+			pub, _ := s.connect(0, Hello{ClientID: "pub", Expiry: Never})
+			in := pub.s.in
+			if n, want := len(in.orphans), map[event.QoS]int{1: orphanMax * 8, 2: 800}[q]; n != want {
+				t.Errorf("%d receipts of earlier connections, want %d", n, want)
+			}
+			for i := range 8 {
+				pub.publish("x", "", q, id-7+uint16(i), true)
+			}
+			if len(x.got) != 800 {
+				t.Errorf("%d deliveries, want 800: a retry walks again", len(x.got))
+			}
+			for i, lt := range x.open {
+				lt.Settle([]event.Outcome{event.Accepted, event.Unavailable}[i%2])
+			}
+			s.run()
+			if len(pub.answers) != 8 {
+				t.Errorf("answers %v", pub.answers)
+			}
+			pub.s.Detach(pub, false)
+			if n := len(in.orphans); n > orphanMax*8 {
+				t.Errorf("%d receipts when nothing is under way", n)
+			}
+			if n, want := len(in.open), map[event.QoS]int{1: 0, 2: 400}[q]; n != want {
+				t.Errorf("%d wait for their release, want %d", n, want)
+			}
+		})
 	}
 }

@@ -36,7 +36,7 @@ func (s *Session) Publish(ev *event.Event, id uint16, dup bool) (hold Hold, unti
 			s.answer()
 			return Go, 0
 		}
-		if s.in.unanswered() >= h.limits.Receive || len(s.in.open) >= openMax*h.limits.Receive {
+		if s.in.unanswered() >= h.limits.Receive {
 			return HoldQuota, 0
 		}
 	}
@@ -83,17 +83,8 @@ func (s *Session) Publish(ev *event.Event, id uint16, dup bool) (hold Hold, unti
 // retried says whether the event is one that is here already: it joins its receipt and does not walk.
 func (s *Session) retried(q event.QoS, id uint16, dup bool) bool {
 	if q == event.ExactlyOnce {
-		if _, ok := s.in.open[id]; ok { // answered, not released: the answer again ([MQTT-4.3.3-10])
-			s.peer.Answer(Receipt{ID: id, QoS: q})
-			return true
-		}
-		if s.in.walking(id, q) {
-			return true
-		}
-		if s.in.join(id, q) {
-			return true
-		}
-		return false
+		// answered and not released: the answer again ([MQTT-4.3.3-10])
+		return s.in.walking(id, q) || s.in.repeat(id) || s.in.join(id, q)
 	}
 	if !dup {
 		s.in.forget(id)

@@ -42,10 +42,8 @@ type receipts struct {
 	counted int    // of open, those of this connection
 }
 
-const (
-	orphanMax = 2 // times the client's quota: what it left without an answer and did not send again
-	openMax   = 4 // times the client's quota: what it did not release
-)
+// orphanMax bounds, in times of the client's quota, the receipts that are kept for a retry which may as well walk again.
+const orphanMax = 2
 
 // unanswered is how many events count against the client's send quota: those without an answer, and the exactly-once
 // ones without a release. A new connection has the whole quota (MQTT 5, 4.9).
@@ -61,8 +59,29 @@ func (r *receipts) hold(id uint16) {
 	if r.open == nil {
 		r.open = make(map[uint16]uint32)
 	}
+	if c, ok := r.open[id]; !ok || c != r.conn {
+		r.counted++
+	}
 	r.open[id] = r.conn
-	r.counted++
+}
+
+// holdLate is hold for an event of an earlier connection: a retry will be answered.
+func (r *receipts) holdLate(id uint16) {
+	if r.open == nil {
+		r.open = make(map[uint16]uint32)
+	}
+	if _, ok := r.open[id]; !ok {
+		r.open[id] = r.conn - 1
+	}
+}
+
+// repeat lets an exactly-once event that was taken be answered again, in its turn.
+func (r *receipts) repeat(id uint16) bool {
+	if _, ok := r.open[id]; !ok {
+		return false
+	}
+	r.settle(r.push(id, event.ExactlyOnce), event.Accepted)
+	return true
 }
 
 // release forgets an exactly-once event; it reports whether the id was known.
@@ -96,6 +115,9 @@ func (r *receipts) walking(id uint16, q event.QoS) bool {
 	return false
 }
 
+// taken says that an exactly-once event must never walk again: all that is left is to say so.
+func (x *inbound) taken() bool { return x.settled && x.QoS == event.ExactlyOnce && x.Outcome.OK() }
+
 // settle notes an outcome; it reports whether the receipt still exists.
 func (r *receipts) settle(seq uint32, o event.Outcome) bool {
 	if r == nil {
@@ -112,10 +134,14 @@ func (r *receipts) settle(seq uint32, o event.Outcome) bool {
 			continue
 		}
 		x.settled, x.Outcome = true, o
-		if x.joined {
+		switch {
+		case x.joined:
 			to := x.to
 			r.drop(i)
 			return r.settle(to, o)
+		case x.taken():
+			r.holdLate(x.ID)
+			r.drop(i)
 		}
 		return true
 	}
@@ -159,29 +185,34 @@ func (r *receipts) forget(id uint16) {
 	}
 }
 
-// detach turns the open receipts into orphans: their connection is gone. At most keep of them stay, the latest: a client
-// sends what it has no answer for again as soon as it is back, so there are never more than its quota.
+// detach turns the open receipts into orphans: their connection is gone. At most keep stay, the latest, besides those of
+// exactly-once events that are under way: a client that is back sends what it has no answer for again, so these are few.
 func (r *receipts) detach(keep int) {
 	if r == nil {
 		return
 	}
+	r.conn++
+	r.counted = 0
 	for i := range r.orphans { // a retry that is itself cut off: the next retry joins the first ticket again
 		r.orphans[i].joined = false
 	}
 	for i, x := range r.ring[r.head:] {
-		seq := r.first + uint32(i)
-		if r.known(x.ID, x.QoS) {
-			continue
+		switch {
+		case x.taken():
+			r.holdLate(x.ID)
+		case !r.known(x.ID, x.QoS):
+			r.orphans = append(r.orphans, orphan{inbound: x, seq: r.first + uint32(i)})
 		}
-		r.orphans = append(r.orphans, orphan{inbound: x, seq: seq})
-	}
-	if n := len(r.orphans) - keep; n > 0 {
-		r.orphans = slices.Delete(r.orphans, 0, n)
 	}
 	r.first += uint32(len(r.ring) - r.head)
 	r.ring, r.head = nil, 0
-	r.conn++
-	r.counted = 0
+	for i := 0; len(r.orphans) > keep && i < len(r.orphans); {
+		if x := &r.orphans[i]; x.QoS == event.ExactlyOnce && !x.settled {
+			i++
+			continue
+		}
+		r.drop(i)
+	}
 }
 
 func (r *receipts) known(id uint16, q event.QoS) bool {
