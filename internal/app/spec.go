@@ -129,6 +129,8 @@ func (t *To) UnmarshalConfig(v *config.Value) error {
 	return nil
 }
 
+//go:generate go test . -run TestReferenceIsCurrent -update
+
 // schema is the whole configuration language: every module's own declaration, collected here.
 func schema() *config.Schema {
 	s := []config.Section{
