@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"os"
 	"runtime"
+	"sync"
 	"syscall"
 	"unsafe"
 
@@ -25,6 +26,7 @@ const (
 
 // poller is the epoll end of a loop. Owned by its loop, except notify.
 type poller struct {
+	waking    sync.RWMutex // guards efd against closing while others notify
 	ep, efd   int
 	evs       [256]unix.EpollEvent
 	listeners []*Listener // by -2-tag
@@ -51,6 +53,8 @@ func (p *poller) open() error {
 }
 
 func (p *poller) close() error {
+	p.waking.Lock()
+	defer p.waking.Unlock()
 	if p.efd >= 0 {
 		_ = unix.Close(p.efd)
 	}
@@ -72,7 +76,13 @@ func (p *poller) enter(loops int) {
 // testing.AllocsPerRun leaves one processor, for instance.
 func (p *poller) checkProcs(loops int) { p.raw = runtime.GOMAXPROCS(0) > loops }
 
+// notify ends the wait. Any goroutine, also when the poller is closed: the number of its descriptor may be another's then.
 func (p *poller) notify() {
+	p.waking.RLock()
+	defer p.waking.RUnlock()
+	if p.efd < 0 {
+		return
+	}
 	var b [8]byte
 	binary.NativeEndian.PutUint64(b[:], 1)
 	_, _, _ = syscall.RawSyscall(unix.SYS_WRITE, uintptr(p.efd), uintptr(unsafe.Pointer(&b)), uintptr(len(b)))
