@@ -9,9 +9,12 @@ GOLANGCI_VERSION    := v2.12.2
 GOVULNCHECK_VERSION := v1.9.0
 GOLANGCI            := $(TOOLS)/golangci-lint-$(GOLANGCI_VERSION)
 
-# How long each fuzz target runs; how long each soak test runs; where the conformance suites are.
+# How long each fuzz target runs; how long a soak is, how many checks a property gets in it and how often a script is
+# repeated; where the conformance suites are.
 FUZZTIME    ?= 5s
 SOAKTIME    ?= 10m
+SOAKCHECKS  ?= 20000
+SOAKCOUNT   ?= 20
 CONFORMANCE ?= ../shared/conformance
 
 # On CI a test that lacks a peer or a right fails instead of being skipped (CONTRIBUTING.md, "Peers").
@@ -20,10 +23,10 @@ export WINDROSE_REQUIRE_PEERS ?= 1
 endif
 export WINDROSE_CONFORMANCE := $(abspath $(CONFORMANCE))
 
-TEST_STEPS := peers fmt-check vet portable lint unit fuzz e2e conformance
+TEST_STEPS := peers fmt-check vet portable lint unit variants fuzz e2e conformance
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test peers fmt fmt-check vet portable lint unit guard fuzz soak e2e conformance bench cover vuln generate clean
+.PHONY: help run build test peers fmt fmt-check vet portable lint unit variants guard fuzz soak e2e conformance bench cover vuln generate clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -71,15 +74,21 @@ $(GOLANGCI):
 unit: ## unit tests and guard, with the race detector
 	$(GO) test -race -shuffle=on -timeout 10m $$($(GO) list $(PKGS) | grep -v '/e2e$$')
 
+variants: ## the other builds: turns of the loops timed, and loops without epoll
+	$(GO) test -tags loopdebug -timeout 5m ./internal/loop/
+	$(GO) test -tags portable -timeout 5m ./internal/loop/ ./internal/app/ ./internal/cli/
+
 guard: ## only the repository tests
 	$(GO) test -count=1 ./guard/
 
 fuzz: ## every fuzz target for FUZZTIME
 	@e2e/fuzz.sh $(FUZZTIME)
 
-soak: ## the long runs: fuzz targets and soak tests for SOAKTIME each
+soak: ## the long runs: fuzz targets for SOAKTIME each, properties with SOAKCHECKS, scripts SOAKCOUNT times
 	@e2e/fuzz.sh $(SOAKTIME)
-	WINDROSE_SOAK=$(SOAKTIME) $(GO) test -race -count=1 -timeout 6h -run 'Soak|Property' $(PKGS)
+	$(GO) test -race -count=1 -timeout 6h -run 'Property' $$($(GO) list -f '{{.ImportPath}} {{.TestImports}}' $(PKGS) | awk '/pgregory.net.rapid/ {print $$1}') -rapid.checks=$(SOAKCHECKS)
+	WINDROSE_SOAK=$(SOAKTIME) $(GO) test -race -count=1 -timeout 6h -run 'Soak' $(PKGS)
+	$(GO) test -count=$(SOAKCOUNT) -timeout 6h -run 'TestScripts/(never_stuck|takeover|sessions|bridge)$$' ./e2e/
 
 e2e: ## black box scripts against the real binary (RUN=regexp picks some)
 	$(GO) test -race -count=1 -timeout 15m -skip '^TestConformance' $(if $(RUN),-run '$(RUN)') ./e2e/

@@ -19,7 +19,7 @@ type binary struct {
 	err  error
 }
 
-// raced has the race detector in it and serves all tests but those that look at the time; plain is what users get.
+// raced has the race detector in it and times each turn of its loops; it serves all tests but those that look at the time; plain is what users get.
 var raced, plain binary
 
 func TestMain(m *testing.M) {
@@ -53,7 +53,7 @@ func (b *binary) folder(t *testing.T, flags ...string) string {
 // build returns the folder that holds the binary.
 func build(t *testing.T) string {
 	t.Helper()
-	return raced.folder(t, "-race")
+	return raced.folder(t, "-race", "-tags", "loopdebug")
 }
 
 // TestScripts runs testdata/script/*.txtar; each is one promise to a user. The commands beyond testscript's own are in

@@ -114,8 +114,8 @@ func (p *process) stop(sig syscall.Signal, wait time.Duration) error {
 	}
 }
 
-// trouble is what must never be in the product's log.
-var trouble = regexp.MustCompile(`(?m)^(WARNING: DATA RACE|panic: |fatal error: |SIGSEGV).*`)
+// trouble is what must never be in the product's log: races, panics, and turns of a loop that took too long.
+var trouble = regexp.MustCompile(`(?m)^(WARNING: DATA RACE|panic: |fatal error: |SIGSEGV|.*turn of the event loop over budget).*`)
 
 // check reads a process's log for races and panics.
 func (p *process) check() error {

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -119,21 +120,33 @@ func walk(t *testing.T, f func(name string, text []byte)) {
 	}
 }
 
+// loaded is the repository's Go files, parsed once for all tests, which only read them.
+var loaded struct {
+	once sync.Once
+	tree *tree
+	errs []error
+}
+
 // load reads the repository's Go files.
 func load(t *testing.T) *tree {
 	t.Helper()
-	tr := &tree{}
-	walk(t, func(name string, text []byte) {
-		if strings.HasSuffix(name, ".go") && !strings.Contains(name, "testdata/") {
-			if err := tr.add(name, text); err != nil {
-				t.Error(err)
+	loaded.once.Do(func() {
+		loaded.tree = &tree{}
+		walk(t, func(name string, text []byte) {
+			if strings.HasSuffix(name, ".go") && !strings.Contains(name, "testdata/") {
+				if err := loaded.tree.add(name, text); err != nil {
+					loaded.errs = append(loaded.errs, err)
+				}
 			}
-		}
+		})
 	})
-	if len(tr.files) == 0 {
+	for _, err := range loaded.errs {
+		t.Error(err)
+	}
+	if len(loaded.tree.files) == 0 {
 		t.Fatal("no Go files found: wrong root?")
 	}
-	return tr
+	return loaded.tree
 }
 
 // report fails the test with the findings.
