@@ -40,6 +40,8 @@ func (n *node) publishStats() {
 	r.GaugeFunc("windrose_retain_stored_messages", "Retained events.", func() float64 { return float64(n.retained.Len()) })
 	r.GaugeFunc("windrose_retain_held_bytes", "Bytes of retained events.", func() float64 { return float64(n.retained.Bytes()) })
 	r.GaugeFunc("windrose_session_dead_letters", "Dead letters of sessions.", func() float64 { return float64(n.dead.len()) })
+	r.GaugeFunc("windrose_session_dead_bytes", "Bytes of the dead letters of sessions.", func() float64 { _, b, _ := n.dead.size(); return float64(b) })
+	r.CounterFunc("windrose_session_dropped_letters_total", "Dead letters of sessions that gave way to newer ones.", func() float64 { _, _, d := n.dead.size(); return float64(d) })
 	for _, u := range n.users {
 		n.publishUsers(u)
 	}
