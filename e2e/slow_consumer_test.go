@@ -95,7 +95,7 @@ func TestSlowConsumer(t *testing.T) {
 		size   = 50_000
 		volume = 200_000_000 / size
 		events = 1_000 // where the whole volume would show nothing more
-		grow   = 128   // MiB, with the race detector, which multiplies memory
+		grow   = 256   // MiB, with the race detector, under which 50 MB that are kept cost 370
 	)
 	for _, rule := range []string{"drop_new", "drop_old", "disconnect"} {
 		t.Run(rule, func(t *testing.T) {
@@ -128,7 +128,7 @@ func TestSlowConsumer(t *testing.T) {
 			slow1, _ := connect(t, n.mqtt(), hello{id: "slow1", rcvbuf: 4096, keep: true})
 			slow1.subscribe("s/1/#", 1)
 			count = volume
-			if rule == "drop_new" {
+			if rule != "drop_old" {
 				count = events
 			}
 			pour(t, pub, quick, "s/1/x", count, size, 1)
@@ -169,8 +169,9 @@ func TestSlowConsumer(t *testing.T) {
 				t.Errorf("drop_new: %d events came, the last is %d: not the oldest", len(got), last)
 			}
 			dead := n.deadLetters("?limit=1000")
-			if rule == "drop_old" && (len(dead) != min(1000, count-len(got)) || dead[0].Reason != "outbox full" || dead[0].Topic != "s/1/x") {
-				t.Errorf("drop_old: %d dead letters, want one for each of the %d that made room", len(dead), count-len(got))
+			if away := n.metric("windrose_session_dropped_letters_total"); rule == "drop_old" &&
+				(len(dead) == 0 || len(dead)+away != count-len(got) || dead[0].Reason != "outbox full" || dead[0].Topic != "s/1/x") {
+				t.Errorf("drop_old: %d dead letters and %d that gave way to newer ones, want one for each of the %d that made room", len(dead), away, count-len(got))
 			}
 			t.Logf("QoS 1: %d MB past it; %d delivered, %d counted as queue_full, connected: %v, DISCONNECT % x, %d dead letters listed",
 				count*size/1e6, len(got), count-len(got), alive, end.body, len(dead))
