@@ -184,6 +184,14 @@ func (c *Conn) Pending() int {
 // Congested says whether pending output is, or was and Writable has not been called since, over HighWater.
 func (c *Conn) Congested() bool { return c.flags&fHigh != 0 }
 
+// WantWritable has Writable called the next time that pending output is at LowWater or below after a write, whether it was
+// over HighWater or not: for a handler whose own bound is lower.
+func (c *Conn) WantWritable() {
+	if c.state == stOpen {
+		c.flags |= fHigh
+	}
+}
+
 // SetMaxPartial changes the bound on kept input, for instance to what a packet may have once the peer is known. While
 // reading is paused up to Options.ReadBuffer may be kept over it.
 func (c *Conn) SetMaxPartial(n int) { c.extra().maxPartial = n }
