@@ -195,6 +195,9 @@ func (s *Session) Start() { s.pump() }
 // SetExpiry changes how long the session is kept after this connection (MQTT 5, 3.14.2.2.2).
 func (s *Session) SetExpiry(seconds uint32) { s.Expiry = seconds }
 
+// ForgetWill drops the will: the client said goodbye, though its connection may stay for a moment.
+func (s *Session) ForgetWill() { s.will = nil }
+
 // Detach ends the connection of a session. p must be the attached peer, else nothing happens (it was taken over).
 // graceful says that the client said goodbye, so its will is not published.
 func (s *Session) Detach(p Peer, graceful bool) {

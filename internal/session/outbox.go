@@ -39,6 +39,7 @@ type sent struct {
 	state uint8
 	flags uint8
 	subID uint32
+	more  *[]route.Sub // where several subscriptions with identifiers matched and ev is set
 }
 
 const (
@@ -123,7 +124,7 @@ func (o *outbox) finish(x *sent) {
 	if x.flags&flagAgain != 0 {
 		o.again--
 	}
-	x.state, x.ev, x.flags = dlDone, nil, 0
+	x.state, x.ev, x.more, x.flags = dlDone, nil, nil, 0
 	o.open--
 	o.trim()
 }
@@ -239,6 +240,10 @@ func (s *Session) send(ev *event.Event, d Delivery) event.Outcome {
 	}
 	if s.Expiry != 0 {
 		x.ev = ev.Keep() // only a session that outlives its connection sends it again
+		if countIDs(d.Subs) > 1 {
+			more := append([]route.Sub(nil), d.Subs...)
+			x.more = &more
+		}
 	}
 	s.out.ring = append(s.out.ring, x)
 	s.out.open++
@@ -390,7 +395,7 @@ func (s *Session) Got(id uint16, refused bool) Ack {
 		s.pump()
 		return AckOK
 	}
-	x.state, x.ev = dlReleased, nil
+	x.state, x.ev, x.more = dlReleased, nil, nil
 	return AckOK
 }
 
@@ -438,12 +443,16 @@ func (s *Session) resend() bool {
 			continue
 		}
 		drop := DropTooLarge
-		if x.ev.Expired(s.host.clock.Now()) && x.qos == event.AtLeastOnce {
+		d := Delivery{ID: x.id, QoS: x.qos, Dup: true, Retain: x.flags&flagRetain != 0, SubID: x.subID}
+		if x.more != nil {
+			d.Subs = *x.more
+		}
+		if x.ev.Expired(s.host.clock.Now()) && x.qos == event.AtLeastOnce { // not exactly once: [MQTT-4.3.3-7]
 			drop = DropExpired
-		} else if s.peer.Send(&x.ev.Event, Delivery{ID: x.id, QoS: x.qos, Dup: true, Retain: x.flags&flagRetain != 0, SubID: x.subID}) {
+		} else if s.peer.Send(&x.ev.Event, d) {
 			continue
 		}
-		x.state, x.ev = dlDone, nil
+		x.state, x.ev, x.more = dlDone, nil, nil
 		o.open--
 		s.host.Tally.Dropped[drop]++
 	}

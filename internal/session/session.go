@@ -89,7 +89,7 @@ type Session struct {
 	byName  map[string]int // index of subs, from manySubs on
 	out     outbox
 	in      *receipts // nil until the client publishes with an acknowledgement
-	replays *replay   // the first of a list
+	replays *replays  // nil while none waits
 	policy  policy.State
 	will    *Will
 	away    *away // nil while a connection is attached

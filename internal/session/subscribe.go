@@ -31,8 +31,34 @@ type Want struct {
 type replay struct {
 	cursor *retain.Cursor
 	sub    route.Sub
+	size   int64 // what it counts
 	next   *replay
 }
+
+// replays is the retained replays of a session that wait, in the order of their subscriptions. Owned by its session.
+type replays struct {
+	head, tail *replay
+	size       int64
+	posted     bool // a pump is on its way
+}
+
+func (q *replays) add(r *replay) {
+	if q.head == nil {
+		q.head = r
+	} else {
+		q.tail.next = r
+	}
+	q.tail = r
+	q.size += r.size
+}
+
+func (q *replays) pop() {
+	q.size -= q.head.size
+	q.head = q.head.next
+}
+
+// replayCost is what a replay that waits counts beside its filter against QueueBytes.
+const replayCost = 128
 
 // replayChunk bounds the retained events that one session is sent in one go.
 const replayChunk = 256
@@ -49,8 +75,7 @@ func (s *Session) MaySubscribe(filter []byte, q event.QoS) policy.Verdict {
 func (s *Session) Subscribe(wants []Want, done func()) {
 	h := s.host
 	cs := make([]route.Change, 0, len(wants))
-	var again *replay
-	tail := &again
+	var again replays
 	for _, w := range wants {
 		sub := route.MakeSub(s.taker, byte(w.QoS), w.NoLocal, w.RetainAsPublished, w.ID)
 		f := append([]byte(nil), w.Filter...)
@@ -60,8 +85,7 @@ func (s *Session) Subscribe(wants []Want, done func()) {
 		}
 		cs = append(cs, route.Change{Filter: f, Sub: sub})
 		if w.Replay == ReplayAlways || w.Replay == ReplayNew && isNew {
-			*tail = &replay{sub: sub, cursor: h.shared.Retained.Scan(f)}
-			tail = &(*tail).next
+			again.add(&replay{sub: sub, cursor: h.shared.Retained.Scan(f), size: replayCost + int64(len(f))})
 		}
 	}
 	p := s.peer
@@ -70,11 +94,13 @@ func (s *Session) Subscribe(wants []Want, done func()) {
 			return
 		}
 		done()
-		last := &s.replays
-		for *last != nil {
-			last = &(*last).next
+		if s.ended || s.peer != p {
+			return
 		}
-		*last = again
+		if again.head != nil && !s.await(&again) {
+			p.Kick(Busy)
+			return
+		}
 		s.pump()
 	}
 	if len(cs) == 0 {
@@ -85,6 +111,22 @@ func (s *Session) Subscribe(wants []Want, done func()) {
 		h.Tally.IndexFull++
 		p.Kick(Busy) // it comes back when the storm of subscriptions is over
 	}
+}
+
+// await puts replays behind those that wait. It reports false when they are too many: the client subscribes again and
+// again and does not read.
+func (s *Session) await(more *replays) bool {
+	switch {
+	case s.replays == nil:
+		s.replays = more
+		return true
+	case s.replays.size > s.host.limits.QueueBytes:
+		return false
+	}
+	s.replays.tail.next = more.head
+	s.replays.tail = more.tail
+	s.replays.size += more.size
+	return true
 }
 
 // Unsubscribe removes a subscription and reports whether there was one. done runs like that of Subscribe.
@@ -114,7 +156,8 @@ func (s *Session) Unsubscribe(filters [][]byte, had []bool, done func()) {
 // replay sends retained events while there is room: a large store must not fill the outbox.
 func (s *Session) replay() {
 	for s.replays != nil && s.peer != nil && s.out.waiting() == 0 && s.peer.Room() && s.windowOpen() {
-		r := s.replays
+		q := s.replays
+		r := q.head
 		now, n := s.host.clock.Now(), 0
 		done := r.cursor.Next(now, replayChunk, func(k *event.Kept) bool {
 			s.sendRetained(k, r.sub)
@@ -122,12 +165,27 @@ func (s *Session) replay() {
 			return s.peer != nil && s.out.waiting() == 0 && s.peer.Room()
 		})
 		if done {
-			if s.replays == r {
-				s.replays = r.next
+			if s.replays != q {
+				return
+			}
+			if q.pop(); q.head == nil {
+				s.replays = nil
 			}
 			continue
 		}
-		if s.peer == nil || n == 0 {
+		if s.peer == nil {
+			return
+		}
+		if n == 0 { // a rare match in a large store: on in the next turn, others come first
+			if !q.posted {
+				q.posted = true
+				s.host.clock.Post(func() {
+					q.posted = false
+					if s.replays == q && !s.ended {
+						s.pump()
+					}
+				})
+			}
 			return
 		}
 	}
