@@ -72,6 +72,9 @@ func (c *conn) SetOut(b []byte) {
 // Pending implements env.
 func (c *conn) Pending() int { return c.c.Pending() }
 
+// WantRoom implements env.
+func (c *conn) WantRoom() { c.c.WantWritable() }
+
 // WakeAt implements env.
 func (c *conn) WakeAt(at int64) { c.c.Loop().Arm(&c.timer, at) }
 

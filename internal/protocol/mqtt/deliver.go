@@ -9,7 +9,16 @@ import (
 )
 
 // Room implements session.Peer.
-func (m *machine) Room() bool { return m.phase != phClosed && m.env.Pending() < m.cfg.maxOut }
+func (m *machine) Room() bool {
+	if m.phase == phClosed {
+		return false
+	}
+	if m.env.Pending() < m.cfg.maxOut {
+		return true
+	}
+	m.env.WantRoom()
+	return false
+}
 
 // Send implements session.Peer: it puts a PUBLISH into the output.
 func (m *machine) Send(ev *event.Event, d session.Delivery) bool {
@@ -19,10 +28,7 @@ func (m *machine) Send(ev *event.Event, d session.Delivery) bool {
 	if m.version == wire.V5 {
 		p.Meta = ev.Meta
 		if ev.Expires != 0 {
-			left := ev.Expires - m.env.Now()
-			if left <= 0 {
-				return true // its time passed on the way: nothing is owed ([MQTT-3.3.2-5])
-			}
+			left := max(ev.Expires-m.env.Now(), 0) // 0: sent again although its time has passed ([MQTT-4.3.3-7])
 			p.Expiry, p.HasExpiry = uint32((left+int64(time.Second)-1)/int64(time.Second)), true
 		}
 		p.SubIDs = sc.ids[:0]

@@ -18,6 +18,7 @@ type env interface {
 	Out() []byte // the output to append to
 	SetOut(b []byte)
 	Pending() int                          // unsent bytes
+	WantRoom()                             // have the session told when there are fewer
 	WakeAt(at int64)                       // call tick not later than then; 0: no need
 	Authenticate(cr *identity.Credentials) // calls authenticated, at once or later
 	Move(loop int)                         // take the connection to another loop and call moved there
@@ -77,8 +78,9 @@ type held struct {
 	packets  []byte // whole PUBLISH packets, in order
 	why      session.Hold
 	until    int64 // when to try again; 0: when something happens
-	acked    int   // of packets, those that want an answer
-	since    int64 // when reading was paused; 0: it is not
+	n        int   // how many packets
+	acked    int   // of packets, those that want an answer; their sender keeps them until it has one
+	since    int64 // when reading was paused, or goodbye was said
 	dropping bool  // the pause has lasted as long as it may
 }
 
@@ -90,6 +92,9 @@ type hello struct {
 	asked    uint32 // session expiry that the client asked for
 	assigned bool   // the client id is ours
 }
+
+// byeLimit is how long publishes that came before a goodbye may be held.
+const byeLimit = 10 * time.Second
 
 var (
 	errKeepAlive = errors.New("keep alive time passed without a packet")
@@ -114,7 +119,9 @@ func (m *machine) wake(at int64) {
 
 // feed takes what arrived and returns how much of it was used. The rest must come again, in front of what follows it.
 func (m *machine) feed(b []byte) (n int, err error) {
-	m.lastIn = m.env.Now()
+	if m.phase != phConnect { // what trickles in before CONNECT is complete wins no time
+		m.lastIn = m.env.Now()
+	}
 	for n < len(b) {
 		if m.phase == phWait || m.phase == phBye || m.phase == phClosed || m.paused {
 			if m.phase == phBye || m.phase == phClosed {
@@ -222,7 +229,7 @@ func (m *machine) close(err error) {
 
 func (m *machine) leave() {
 	if h := m.hold; h != nil && m.s != nil {
-		m.env.Host().Tally.Dropped[session.DropHeld]++
+		m.env.Host().Tally.Dropped[session.DropHeld] += uint64(h.n - h.acked)
 		m.hold = nil
 	}
 	if s := m.s; s != nil {
@@ -257,10 +264,25 @@ func (m *machine) tick(now int64) {
 		if m.hold != nil {
 			m.unhold(now)
 		}
-		if m.phase == phOpen {
+		switch {
+		case m.phase == phOpen:
 			m.checkAlive(now)
+		case m.phase == phBye && m.hold != nil:
+			m.checkBye(now)
 		}
 	}
+}
+
+// checkBye ends the wait of what was held when its client said goodbye: an acknowledgement that will not come, or a limit
+// that would take for ever, must not keep the connection's state.
+func (m *machine) checkBye(now int64) {
+	h := m.hold
+	at := h.since + int64(byeLimit)
+	if now >= at || h.why == session.HoldQuota {
+		m.close(errBye)
+		return
+	}
+	m.wake(at)
 }
 
 // checkAlive closes a connection that was silent for one and a half times its keep alive ([MQTT-3.1.2-22]). Reading that
@@ -294,8 +316,13 @@ func (m *machine) disconnect(body []byte) error {
 		m.s.SetExpiry(min(d.SessionExpiry, m.cfg.expiry))
 	}
 	m.graceful = d.Reason != wire.DisconnectWithWill
-	if m.hold != nil {
+	if m.graceful { // [MQTT-3.14.4-3]; who takes the session over now must not publish it
+		m.s.ForgetWill()
+	}
+	if h := m.hold; h != nil && h.why != session.HoldQuota {
 		m.phase = phBye
+		h.since = m.env.Now()
+		m.wake(h.since + int64(byeLimit))
 		return nil
 	}
 	m.close(errBye)

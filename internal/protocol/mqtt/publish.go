@@ -108,6 +108,9 @@ func (m *machine) holdMore(first byte, body, packet []byte) (used bool, err erro
 		case m.cfg.onHold == "disconnect", h.dropping && qos > 0:
 			return false, errHoldFull
 		case qos == 0 && (m.cfg.onHold == "drop_qos0" || h.dropping):
+			if _, err := m.checkHeld(first, body); err != nil {
+				return false, err
+			}
 			m.env.Host().Tally.Dropped[session.DropHeld]++
 			return true, nil
 		}
@@ -120,13 +123,32 @@ func (m *machine) holdMore(first byte, body, packet []byte) (used bool, err erro
 		}
 		h.acked++
 	}
-	// what is malformed is refused now, not when its turn comes
-	sc := m.env.Scratch()
-	if err := sc.dec.Publish(m.version, first, body, &sc.pub); err != nil {
+	p, err := m.checkHeld(first, body)
+	if err != nil {
 		return false, err
 	}
-	h.packets = append(h.packets, packet...)
+	h.n++
+	if !p.HasAlias {
+		h.packets = append(h.packets, packet...)
+		return true, nil
+	}
+	h.packets = wire.AppendPublish(h.packets, &wire.PublishOut{Version: m.version, Topic: p.Topic, Payload: p.Payload, Meta: p.Meta,
+		PacketID: p.PacketID, QoS: p.QoS, Dup: p.Dup, Retain: p.Retain, Expiry: p.Expiry, HasExpiry: p.HasExpiry})
 	return true, nil
+}
+
+// checkHeld decodes a PUBLISH that is to be held, or dropped while others are: what is malformed is refused now, not when
+// its turn comes, and a topic alias means what it means now.
+func (m *machine) checkHeld(first byte, body []byte) (*wire.Publish, error) {
+	sc := m.env.Scratch()
+	p := &sc.pub
+	if err := sc.dec.Publish(m.version, first, body, p); err != nil {
+		return nil, err
+	}
+	if p.HasAlias {
+		return p, m.alias(p)
+	}
+	return p, nil
 }
 
 // pause stops reading, for at most half the keep alive: pings and acknowledgements must get through.
@@ -201,6 +223,7 @@ func (m *machine) drainHeld() {
 		if first>>1&3 > 0 {
 			h.acked--
 		}
+		h.n--
 		n += k
 	}
 	m.hold = nil

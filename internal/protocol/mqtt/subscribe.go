@@ -29,7 +29,10 @@ func (m *machine) subscribe(body []byte) error {
 	}
 	sc.want = wants
 	id := q.PacketID
-	m.s.Subscribe(wants, func() { m.env.SetOut(wire.AppendSuback(m.env.Out(), m.version, id, codes)) })
+	m.s.Subscribe(wants, func() {
+		b := m.env.Out()
+		m.answered(b, wire.AppendSuback(b, m.version, id, codes))
+	})
 	clear(sc.want)
 	return nil
 }
@@ -81,7 +84,18 @@ func (m *machine) unsubscribe(body []byte) error {
 				codes[i] = byte(wire.NoSubscriptionExisted)
 			}
 		}
-		m.env.SetOut(wire.AppendUnsuback(m.env.Out(), m.version, id, codes))
+		b := m.env.Out()
+		m.answered(b, wire.AppendUnsuback(b, m.version, id, codes))
 	})
 	return nil
+}
+
+// answered puts a SUBACK or UNSUBACK into the output, unless it is larger than the client accepts: there is no shorter one,
+// so that is the end ([MQTT-3.1.2-24]).
+func (m *machine) answered(before, out []byte) {
+	if m.maxSend != 0 && len(out)-len(before) > int(m.maxSend) {
+		m.fail(&wire.Error{Code: wire.ImplementationSpecific, Text: "answer larger than the maximum packet size"})
+		return
+	}
+	m.env.SetOut(out)
 }
