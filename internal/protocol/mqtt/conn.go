@@ -33,6 +33,9 @@ func (c *conn) Writable() {
 // Closed implements loop.Handler.
 func (c *conn) Closed(err error) {
 	c.dead = true
+	if c.phase == phBye {
+		err = errBye // it said goodbye before; what is held goes its way without it
+	}
 	c.gone()
 	if c.phase == phClosed {
 		c.c.Loop().Disarm(&c.timer)
