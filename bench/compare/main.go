@@ -40,7 +40,7 @@ func scenarios() []scenario {
 		{name: "p2", args: "-s pairs -qos 2"},
 		{name: "m", args: "-s match -pubs 20 -subs 100"},
 		{name: "idle", args: "-s storm -n 9000 -idlesub", fresh: true, goal: "<= 1.2 KB"},
-		{name: "idletls", args: "-s storm -n 2000 -idlesub -tls tls", tls: true, fresh: true, goal: "<= 8 KB"},
+		{name: "idletls", args: "-s storm -n 4000 -idlesub -tls tls", tls: true, fresh: true, goal: "<= 8 KB"},
 	}
 }
 
