@@ -12,6 +12,7 @@ GOLANGCI            := $(TOOLS)/golangci-lint-$(GOLANGCI_VERSION)
 # How long each fuzz target runs; how long a soak is, how many checks a property gets in it and how often a script is
 # repeated; where the conformance suites are.
 FUZZTIME    ?= 5s
+FUZZFLOOR   ?= 80
 SOAKTIME    ?= 10m
 SOAKCHECKS  ?= 20000
 SOAKCOUNT   ?= 20
@@ -26,7 +27,7 @@ export WINDROSE_CONFORMANCE := $(abspath $(CONFORMANCE))
 TEST_STEPS := peers fmt-check vet portable lint unit variants fuzz e2e conformance
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test peers fmt fmt-check vet portable lint unit variants guard fuzz soak e2e conformance bench cover vuln generate clean
+.PHONY: help run build test peers fmt fmt-check vet portable lint unit variants guard fuzz fuzz-cover soak e2e conformance bench cover vuln generate clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -84,6 +85,13 @@ guard: ## only the repository tests
 fuzz: ## every fuzz target for FUZZTIME
 	@e2e/fuzz.sh $(FUZZTIME)
 
+fuzz-cover: ## what the fuzz targets of codec and machine reach with their seeds alone; fails below FUZZFLOOR percent
+	@for pkg in ./internal/protocol/mqtt/wire ./internal/protocol/mqtt; do \
+	  out=$$($(GO) test -count=1 -run '^Fuzz' -cover $$pkg) || { echo "$$out"; exit 1; }; \
+	  echo "$$out"; \
+	  echo "$$out" | awk -v floor=$(FUZZFLOOR) 'match($$0, /coverage: [0-9.]+/) { if (substr($$0, RSTART+10, RLENGTH-10) + 0 < floor) { print "below " floor " %"; exit 1 } }' || exit 1; \
+	done
+
 soak: ## the long runs: fuzz targets for SOAKTIME each, properties with SOAKCHECKS, scripts SOAKCOUNT times
 	@e2e/fuzz.sh $(SOAKTIME)
 	$(GO) test -race -count=1 -timeout 6h -run 'Property' $$($(GO) list -f '{{.ImportPath}} {{.TestImports}}' $(PKGS) | awk '/pgregory.net.rapid/ {print $$1}') -rapid.checks=$(SOAKCHECKS)
@@ -101,7 +109,7 @@ bench: ## micro benchmarks of every package
 
 cover: ## coverage of the unit tests: bin/cover.html and a line per package
 	@mkdir -p $(BIN)
-	$(GO) test -coverprofile=$(BIN)/cover.txt -coverpkg=./internal/... $$($(GO) list $(PKGS) | grep -v -e '/e2e$$' -e '/guard$$') >/dev/null
+	$(GO) test -coverprofile=$(BIN)/cover.txt -coverpkg=./internal/... $$($(GO) list $(PKGS) | grep -v -e '/e2e$$' -e '/guard$$')
 	$(GO) tool cover -html=$(BIN)/cover.txt -o $(BIN)/cover.html
 	$(GO) tool cover -func=$(BIN)/cover.txt | tail -n 1
 
