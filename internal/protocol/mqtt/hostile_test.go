@@ -229,7 +229,7 @@ func TestGoodbyeWhileHeldEnds(t *testing.T) {
 func TestSubackLargerThanTheClientAccepts(t *testing.T) {
 	l := newLone(t, nil)
 	l.in(connectPacket(5, 2, "c", ""))
-	l.maxSend, l.out = 10, nil
+	l.maxSend, l.out, l.changing = 10, nil, 1
 	l.answered(nil, make([]byte, 11))
 	if !l.ended || len(l.out) > 10 || len(l.out) == 0 || l.out[0] != 0xe0 {
 		t.Errorf("sent % x", l.out)
@@ -264,5 +264,27 @@ func TestResendAfterExpiry(t *testing.T) {
 	var p wire.Publish
 	if err := l.sc.dec.Publish(wire.V5, first, body, &p); err != nil || !p.HasExpiry || p.Expiry != 0 {
 		t.Errorf("%+v, %v", p, err)
+	}
+}
+
+// What a client publishes after a SUBSCRIBE waits until the subscription is in force, also where it did not wait for the
+// answer; a goodbye behind it waits too.
+func TestOwnPublishWaitsForTheSubscription(t *testing.T) {
+	l := newLone(t, nil)
+	l.in(connectPacket(4, 2, "c", ""))
+	l.out = nil
+	l.in([]byte("\x82\x06\x00\x01\x00\x01a\x00" + "\x30\x04\x00\x01ax" + "\xe0\x00"))
+	if l.hold == nil || l.host.Walker().Stats().Walked != 0 {
+		t.Fatal("overtook the subscription")
+	}
+	l.tick(l.clock.now) // for any other reason
+	if l.hold == nil {
+		t.Fatal("let go by a tick")
+	}
+	b := l.Out()
+	l.answered(b, wire.AppendSuback(b, l.version, 1, []byte{0}))
+	l.pass(time.Millisecond)
+	if n := l.host.Walker().Stats().Walked; n != 1 || !l.ended {
+		t.Errorf("%d events walked, ended %v", n, l.ended)
 	}
 }

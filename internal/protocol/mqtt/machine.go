@@ -65,6 +65,7 @@ type machine struct {
 	paused    bool
 	dead      bool   // the connection is gone; there may still be publishes that are held
 	keepAlive uint16 // seconds; 0: none
+	changing  uint16 // changes of subscriptions that are not answered yet
 	maxSend   uint32 // the client's maximum packet size; 0: none
 	wakeAt    int64
 	lastIn    int64
@@ -82,6 +83,7 @@ type held struct {
 	acked    int   // of packets, those that want an answer; their sender keeps them until it has one
 	since    int64 // when reading was paused, or goodbye was said
 	dropping bool  // the pause has lasted as long as it may
+	changing bool  // until the client's own subscriptions that came before are in force
 }
 
 // hello is a CONNECT that is being answered. Owned by its machine.

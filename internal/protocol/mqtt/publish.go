@@ -20,6 +20,9 @@ var (
 
 // publish takes a PUBLISH (3.3): it walks, or it is held behind others that wait.
 func (m *machine) publish(first byte, body, packet []byte) (used bool, err error) {
+	if m.hold == nil && m.changing > 0 {
+		m.hold = &held{changing: true}
+	}
 	if m.hold != nil {
 		return m.holdMore(first, body, packet)
 	}
@@ -177,9 +180,12 @@ func (m *machine) resume() {
 // unhold tries the publishes that wait, in order.
 func (m *machine) unhold(now int64) {
 	h := m.hold
-	if h.until > now {
+	switch {
+	case h.changing && m.changing > 0:
+	case h.until > now:
 		m.wake(h.until)
-	} else {
+	default:
+		h.changing = false
 		m.drainHeld()
 	}
 	if m.hold == nil || m.phase == phClosed {

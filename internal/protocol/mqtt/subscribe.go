@@ -29,6 +29,7 @@ func (m *machine) subscribe(body []byte) error {
 	}
 	sc.want = wants
 	id := q.PacketID
+	m.changing++
 	m.s.Subscribe(wants, func() {
 		b := m.env.Out()
 		m.answered(b, wire.AppendSuback(b, m.version, id, codes))
@@ -78,6 +79,7 @@ func (m *machine) unsubscribe(body []byte) error {
 	had := make([]bool, len(filters))
 	codes := make([]byte, len(filters))
 	id := q.PacketID
+	m.changing++
 	m.s.Unsubscribe(filters, had, func() {
 		for i, ok := range had {
 			if !ok {
@@ -90,9 +92,15 @@ func (m *machine) unsubscribe(body []byte) error {
 	return nil
 }
 
-// answered puts a SUBACK or UNSUBACK into the output, unless it is larger than the client accepts: there is no shorter one,
-// so that is the end ([MQTT-3.1.2-24]).
+// answered puts a SUBACK or UNSUBACK into the output and lets publishes go that wait for it: what a client publishes after
+// a SUBSCRIBE meets the subscription, whether the client waited for the answer or not. An answer that is larger than the
+// client accepts is the end: there is no shorter one ([MQTT-3.1.2-24]).
 func (m *machine) answered(before, out []byte) {
+	m.changing--
+	if h := m.hold; h != nil && h.changing && m.changing == 0 {
+		h.until = m.env.Now() // in the next turn: retained events come first
+		m.wake(h.until)
+	}
 	if m.maxSend != 0 && len(out)-len(before) > int(m.maxSend) {
 		m.fail(&wire.Error{Code: wire.ImplementationSpecific, Text: "answer larger than the maximum packet size"})
 		return
