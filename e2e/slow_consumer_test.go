@@ -254,13 +254,9 @@ func TestSlowConsumerLatency(t *testing.T) {
 			}
 			return out
 		}
-		turn()
-		var with, without []time.Duration
-		for range rounds {
-			without = append(without, turn()...)
-			slow := client(t, n.mqtt(), hello{id: "slow", rcvbuf: 4096})
-			slow.subscribe("s/#", qos)
-			for i := range 1500 { // so that it is full when the turn begins
+		// The same burst goes before each turn; where there is a slow one it is full then.
+		burst := func() {
+			for i := range 1500 {
 				id := uint16(0)
 				if qos > 0 {
 					id = uint16(i + 1)
@@ -272,6 +268,15 @@ func TestSlowConsumerLatency(t *testing.T) {
 					pub.puback(id)
 				}
 			}
+		}
+		turn()
+		var with, without []time.Duration
+		for range rounds {
+			burst()
+			without = append(without, turn()...)
+			slow := client(t, n.mqtt(), hello{id: "slow", rcvbuf: 4096})
+			slow.subscribe("s/#", qos)
+			burst()
 			with = append(with, turn()...)
 			slow.c.Close()
 		}
