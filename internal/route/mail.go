@@ -42,6 +42,7 @@ type batch struct {
 	recs []rec
 	legs []Sub
 	data []byte
+	kept int64 // what the events that cross by reference count
 }
 
 // answers is the outcomes for another loop of one turn. They need no credit: there can be no more of them than events
@@ -87,11 +88,11 @@ func mergeAnswers(into, from *answers) {
 }
 
 // size is what the batch counts against the pair's credit.
-func (b *batch) size() int64 { return int64(len(b.data) + len(b.recs)*96 + len(b.legs)*8) }
+func (b *batch) size() int64 { return int64(len(b.data)+len(b.recs)*96+len(b.legs)*8) + b.kept }
 
 func (b *batch) reset() {
 	clear(b.recs)
-	b.recs, b.legs = b.recs[:0], b.legs[:0]
+	b.recs, b.legs, b.kept = b.recs[:0], b.legs[:0], 0
 	if cap(b.data) > 4<<20 {
 		b.data = nil // one burst must not hold its memory for ever
 	}
@@ -104,6 +105,7 @@ func (b *batch) add(ev *event.Event, legs []Sub, token uint64) {
 		legs: len(b.legs), nlegs: len(legs)}
 	if len(ev.Payload) >= keepFrom {
 		r.kept = ev.Keep()
+		b.kept += int64(ev.Size())
 	} else {
 		r.topic, r.meta, r.payload = len(ev.Topic), len(ev.Meta), len(ev.Payload)
 		b.data = append(append(append(b.data, ev.Topic...), ev.Meta...), ev.Payload...)
@@ -134,5 +136,6 @@ func merge(dst, src *batch) {
 	}
 	dst.data = append(dst.data, src.data...)
 	dst.legs = append(dst.legs, src.legs...)
+	dst.kept += src.kept
 	src.reset()
 }

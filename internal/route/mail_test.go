@@ -134,6 +134,27 @@ func TestBatchLetsGo(t *testing.T) {
 	}
 }
 
+// Events that cross by reference count what they hold, on either side and merged, so that large payloads use up the credit
+// too.
+func TestMailCountsLargePayloads(t *testing.T) {
+	var dst, src batch
+	ev := event.Event{Topic: []byte("t"), Payload: make([]byte, keepFrom)}
+	dst.add(&ev, []Sub{1}, 0)
+	src.add(&ev, []Sub{1}, 0)
+	if s := dst.size(); s < keepFrom {
+		t.Errorf("%d bytes of payload count %d", keepFrom, s)
+	}
+	each := dst.size()
+	merge(&dst, &src)
+	if dst.size() != 2*each || src.size() != 0 {
+		t.Errorf("merged: %d and %d, want %d and 0", dst.size(), src.size(), 2*each)
+	}
+	dst.reset()
+	if dst.size() != 0 {
+		t.Errorf("an empty batch counts %d", dst.size())
+	}
+}
+
 // An event that nobody asked Congested about is refused once twice the credit is staged, so that mail stays bounded.
 func TestMailIsBounded(t *testing.T) {
 	n := newWalkNode(t, 2, 1000)
