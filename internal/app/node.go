@@ -75,7 +75,7 @@ type node struct {
 	auth  atomic.Pointer[identity.Chain]
 
 	tls       map[string]*listen.TLS
-	anonymous map[string]bool // by listener
+	anonymous map[string]bool // by listener; written before the first one opens
 	users     []*identity.Users
 	pools     []destPool
 	sources   []runner
@@ -289,27 +289,32 @@ func (n *node) buildRoutes() error {
 		if ack == route.Upstream {
 			how = pool.Upstream
 		}
-		var ts []event.Target
-		sum := 0
-		for i, name := range s.To.Pools {
-			ts = append(ts, n.pool(name).Leg(how))
-			if s.To.Weights != nil {
-				sum += s.To.Weights[i]
-			}
-		}
 		r := &route.Route{Name: s.Name, Topic: s.Topic, Filter: p, Ack: ack, Final: s.Final, Pool: s.To.Pools}
-		switch {
-		case len(ts) == 1:
-			r.Target = ts[0]
-		case s.To.Weights != nil:
-			r.Target = &route.Split{Targets: ts, Weights: s.To.Weights, Sum: sum}
-		default:
-			r.Target = route.Failover(ts)
-		}
+		r.Target = n.target(s.To, how)
 		rs = append(rs, r)
 	}
 	n.net.SetTable(route.NewTable(1, rs))
 	return nil
+}
+
+// target is where a route leads.
+func (n *node) target(to To, how pool.Ack) event.Target {
+	if to.Weights != nil {
+		s := &route.Split{Weights: to.Weights}
+		for i, name := range to.Pools {
+			s.Targets = append(s.Targets, n.pool(name).Leg(how))
+			s.Sum += to.Weights[i]
+		}
+		return s
+	}
+	if len(to.Pools) == 1 {
+		return n.pool(to.Pools[0]).Leg(how)
+	}
+	var f route.Failover
+	for _, name := range to.Pools {
+		f = append(f, n.pool(name).Leg(how))
+	}
+	return f
 }
 
 func (n *node) buildSources() error {
@@ -328,8 +333,10 @@ func (n *node) buildSources() error {
 	return nil
 }
 
-// listen opens the listeners: from then on clients come.
+// listen opens the listeners: from then on clients come. What the loops read of all listeners is complete before the first
+// one opens.
 func (n *node) listen() error {
+	var opens []func() error
 	for _, e := range n.snap.Entries("listeners") {
 		for _, p := range protocols() {
 			if p.kind.Name != e.Kind {
@@ -340,11 +347,19 @@ func (n *node) listen() error {
 				return at(e, err)
 			}
 			n.anonymous[e.Name] = anonymous
-			l, err := listen.Open(n.group, e.Name, spec, n.tls[spec.TLS], accept)
-			if err != nil {
-				return at(e, err)
-			}
-			n.listeners = append(n.listeners, listener{name: e.Name, protocol: e.Kind, anonymous: anonymous, Listener: l})
+			opens = append(opens, func() error {
+				l, err := listen.Open(n.group, e.Name, spec, n.tls[spec.TLS], accept)
+				if err != nil {
+					return at(e, err)
+				}
+				n.listeners = append(n.listeners, listener{name: e.Name, protocol: e.Kind, anonymous: anonymous, Listener: l})
+				return nil
+			})
+		}
+	}
+	for _, open := range opens {
+		if err := open(); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -362,7 +377,7 @@ func (n *node) dataDir() error {
 	return os.Remove(probe)
 }
 
-// loopbackOnly says whether every listener is on a loopback address.
+// loopbackOnly says whether only this machine can reach an address.
 func loopbackOnly(addr string) bool {
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {

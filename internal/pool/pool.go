@@ -183,6 +183,20 @@ type Leg struct {
 // Leg returns a target. Legs of one pool share its queue.
 func (p *Pool) Leg(ack Ack) *Leg { return &Leg{p: p, ack: ack} }
 
+// Up says whether a member is there to take an event now. One that failed before counts once it has answered again, or as
+// long as nothing waits here by which that could be found out. Safe for concurrent use; it does not block.
+func (l *Leg) Up() bool {
+	p := l.p
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, m := range p.members {
+		if m.c != nil && (m.c.proven || m.lastErr == "" || p.age.n == 0) {
+			return true
+		}
+	}
+	return false
+}
+
 // Deliver implements event.Target. A Received leg settles t before it returns. An Upstream leg settles t when a member
 // has acknowledged, or with a refusal when no attempt is left or the deadline has passed. An event that comes from this
 // very pool is not sent back: it is accepted, and counted.

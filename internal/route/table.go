@@ -93,16 +93,20 @@ func (t *Table) at(slot int) *Route {
 	return nil
 }
 
-// Availability is what a choice asks of its targets.
-type Availability interface{ Up() bool }
+// Available is a target that knows whether what is delivered to it now is likely to arrive. Up does not block.
+type Available interface {
+	event.Target
+	Up() bool
+}
 
-// Failover delivers to the first target that is up; when none is, to the first. Immutable.
-type Failover []event.Target
+// Failover delivers to the first target that is up; when none is, to the first. What a target has taken stays with it.
+// Immutable.
+type Failover []Available
 
 // Deliver implements event.Target.
 func (f Failover) Deliver(ev *event.Event, t event.Ticket) {
 	for _, x := range f {
-		if a, ok := x.(Availability); !ok || a.Up() {
+		if x.Up() {
 			x.Deliver(ev, t)
 			return
 		}
@@ -134,9 +138,9 @@ func (s *Split) Deliver(ev *event.Event, t event.Ticket) {
 // Decide implements Decider.
 func (s *Split) Decide(token uint64, park bool) { decideAll(s.Targets, token, park) }
 
-func decideAll(ts []event.Target, token uint64, park bool) {
+func decideAll[T event.Target](ts []T, token uint64, park bool) {
 	for _, x := range ts {
-		if d, ok := x.(Decider); ok {
+		if d, ok := event.Target(x).(Decider); ok {
 			d.Decide(token, park)
 		}
 	}
