@@ -59,7 +59,7 @@ func (s *status) Pools() []admin.Pool {
 	for _, p := range s.node.pools {
 		st := p.Stats()
 		x := admin.Pool{Name: st.Name, Type: p.kind, State: "down", Queued: st.Queued, QueueBound: p.bound, QueuedBytes: st.Bytes,
-			Overflow: p.overflow, InFlight: st.InFlight, Delivered: st.Delivered, Retried: st.Retried, Failed: sum(st.Parked) + sum(st.Refused),
+			Overflow: p.overflow, InFlight: st.InFlight, Delivered: st.Delivered, Retried: st.Retried, Failed: sum(st.Refused),
 			DeadLetters: st.DeadLetters}
 		for _, m := range st.Members {
 			if m.State == pool.Up {

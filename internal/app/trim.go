@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// trimmer keeps house: it forgets what has expired, and it gives memory back to the system when a storm of connections is over: what the handshakes and CONNECTs of
-// thousands of devices left behind is garbage that a quiet node would keep until its next collection. Owned by its
-// goroutine.
+// trimmer keeps house: it forgets what has expired, and it gives memory back to the system when a storm of connections is
+// over: what the handshakes and CONNECTs of thousands of devices left behind is garbage that a quiet node would keep until
+// its next collection. Owned by its goroutine.
 type trimmer struct {
 	sessions func() int64
 	sweep    func(now int64) // forgets retained events whose time has passed
