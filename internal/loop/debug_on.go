@@ -30,6 +30,7 @@ type debugState struct {
 	what       string
 	longest    time.Duration
 	slowest    string
+	thread     threadUse // at the beginning
 }
 
 func debugEnter(l *Loop, what string) { l.debug.what, l.debug.part = what, time.Now() }
@@ -40,7 +41,7 @@ func debugLeave(l *Loop) {
 	}
 }
 
-func debugTurn(l *Loop) { l.debug = debugState{turn: time.Now()} }
+func debugTurn(l *Loop) { l.debug = debugState{turn: time.Now(), thread: useOfThread()} }
 
 func debugTurnDone(l *Loop) {
 	took := time.Since(l.debug.turn)
@@ -48,7 +49,7 @@ func debugTurnDone(l *Loop) {
 	if b == nil {
 		b = &debugBudget{limit: defaultBudget}
 	}
-	if took <= b.limit {
+	if took <= b.limit || !l.debug.thread.blames(b.limit) {
 		return
 	}
 	if b.hook != nil {

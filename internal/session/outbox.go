@@ -265,16 +265,14 @@ func (s *Session) enqueue(ev *event.Event, d Delivery) event.Outcome {
 	h := s.host
 	size := int64(ev.Size())
 	if size > h.limits.QueueBytes {
-		h.Tally.Dropped[DropQueueFull]++
-		return event.Throttled
+		return s.overflow(ev)
 	}
 	for s.out.waiting() >= h.limits.Queue || s.out.bytes()+size > h.limits.QueueBytes {
 		if h.limits.Rule != DropOld || s.out.waiting() == 0 {
-			h.Tally.Dropped[DropQueueFull]++
 			if h.limits.Rule == Disconnect && s.peer != nil {
 				s.kickLater(OutboxFull)
 			}
-			return event.Throttled
+			return s.overflow(ev)
 		}
 		w := s.pop()
 		h.Tally.Dropped[DropQueueFull]++
@@ -301,6 +299,14 @@ func (s *Session) enqueue(ev *event.Event, d Delivery) event.Outcome {
 	h.Tally.Queued++
 	h.Tally.QueuedBytes += size
 	return event.Accepted
+}
+
+// overflow refuses an event for which there is no room. It becomes a dead letter too: its publisher may be told success,
+// because another target took the event or because MQTT 3.x has no refusal, and nothing acknowledged is dropped silently.
+func (s *Session) overflow(ev *event.Event) event.Outcome {
+	s.host.Tally.Dropped[DropQueueFull]++
+	s.host.dead(ev.Keep(), s, "outbox full")
+	return event.Throttled
 }
 
 // kickLater ends the connection, but not within the walk that is under way: its will is a walk too.
