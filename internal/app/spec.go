@@ -16,7 +16,7 @@ import (
 // NodeSpec is the section node: what this process is. Immutable after it is read.
 type NodeSpec struct {
 	Name     string        `yaml:"name" doc:"Name of the node in events, metrics and bridges; the host name when empty."`
-	Site     string        `yaml:"site" doc:"Where the node stands."`
+	Site     string        `yaml:"site" doc:"Where the node stands; the admin API says so."`
 	Admin    string        `yaml:"admin" doc:"Address of the admin server: health, metrics, API, first page. Empty: none."`
 	Data     string        `yaml:"data" default:"data" unit:"file" doc:"Folder for what the node keeps."`
 	Loops    int           `yaml:"loops" default:"0" min:"0" max:"254" doc:"Event loops; 0: one for each processor."`
@@ -157,7 +157,7 @@ func authKinds() []config.Kind {
 	return []config.Kind{
 		{Name: "users", Doc: "A file of users with password hashes.", Spec: identity.UsersSpec{}},
 		{Name: "x509", Doc: "Client certificates.", Spec: identity.X509Spec{}},
-		{Name: "psk", Doc: "Pre-shared keys.", Spec: identity.PSKSpec{}},
+		{Name: "psk", Doc: "Pre-shared keys. No protocol of this version has handshakes with them: nobody is admitted by this entry yet.", Spec: identity.PSKSpec{}},
 	}
 }
 

@@ -17,18 +17,18 @@ import (
 
 // TLSSpec is one entry under tls: in the configuration. Immutable once loaded.
 type TLSSpec struct {
-	Cert       string     `yaml:"cert" doc:"File with the certificate chain, PEM, the server's own first."`
-	Key        string     `yaml:"key" doc:"File with the private key of cert, PEM."`
+	Cert       string     `yaml:"cert" unit:"file" doc:"File with the certificate chain, PEM, the server's own first."`
+	Key        string     `yaml:"key" unit:"file" doc:"File with the private key of cert, PEM."`
 	Certs      []CertSpec `yaml:"certs" doc:"More certificates; the client's SNI chooses by the names in them, cert is used where none fits."`
-	ClientCA   string     `yaml:"client_ca" doc:"File with the authorities, PEM, that sign client certificates."`
+	ClientCA   string     `yaml:"client_ca" unit:"file" doc:"File with the authorities, PEM, that sign client certificates."`
 	Client     string     `yaml:"client" doc:"Client certificates: none, request (checked when given) or require." enum:"none|request|require" default:"none"`
 	MinVersion string     `yaml:"min_version" doc:"Oldest TLS version that is spoken." enum:"1.2|1.3" default:"1.2"`
 }
 
 // CertSpec is a certificate and its key. Immutable once loaded.
 type CertSpec struct {
-	Cert string `yaml:"cert" doc:"File with the certificate chain, PEM, the server's own first."`
-	Key  string `yaml:"key" doc:"File with the private key of cert, PEM."`
+	Cert string `yaml:"cert" unit:"file" doc:"File with the certificate chain, PEM, the server's own first."`
+	Key  string `yaml:"key" unit:"file" doc:"File with the private key of cert, PEM."`
 }
 
 // TLS is the server side of TLS as a TLSSpec describes it. Safe for concurrent use.
