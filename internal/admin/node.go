@@ -21,6 +21,7 @@ type Node interface {
 // Info says what this node is.
 type Info struct {
 	Name       string    `json:"name"`             // host or configured name
+	Site       string    `json:"site,omitempty"`   // where it stands
 	Mode       string    `json:"mode"`             // "dev", "file"; later "fleet"
 	Authority  string    `json:"authority"`        // who may change the configuration: "defaults", "file"; later "fleet"
 	Config     []string  `json:"config,omitempty"` // files it was read from

@@ -6,6 +6,7 @@ import (
 
 	"github.com/windrose-edc/windrose/internal/identity"
 	"github.com/windrose-edc/windrose/internal/loop"
+	"github.com/windrose-edc/windrose/internal/retain"
 )
 
 // publishStats offers what the parts count by themselves as metrics.
@@ -37,8 +38,18 @@ func (n *node) publishStats() {
 	r.GaugeFunc("windrose_index_stored_subscriptions", "Subscriptions in the index, routes included.", func() float64 { return float64(n.index.Stats().Subs) })
 	r.GaugeFunc("windrose_index_held_bytes", "Memory of the subscription index.", func() float64 { return float64(n.index.Stats().Bytes) })
 	r.GaugeFunc("windrose_index_waiting_entries", "Changes that wait.", func() float64 { return float64(n.index.Stats().Queued) })
+	r.CounterFunc("windrose_index_refused_entries_total", "Changes that could not be made: the index has no numbers left.", func() float64 { return float64(n.index.Stats().Refused) })
+	r.CounterFunc("windrose_index_full_calls_total", "Subscribers that were turned away because too many changes waited.", func() float64 { return float64(n.index.Stats().Full) })
 	r.GaugeFunc("windrose_retain_stored_messages", "Retained events.", func() float64 { return float64(n.retained.Len()) })
 	r.GaugeFunc("windrose_retain_held_bytes", "Bytes of retained events.", func() float64 { return float64(n.retained.Bytes()) })
+	for reason, f := range map[string]func(s *retain.Stats) uint64{
+		"full":    func(s *retain.Stats) uint64 { return s.Full },
+		"expired": func(s *retain.Stats) uint64 { return s.Expired },
+		"stale":   func(s *retain.Stats) uint64 { return s.Stale },
+	} {
+		r.CounterFunc("windrose_retain_dropped_events_total", "Events that are not retained (any more), by reason.",
+			func() float64 { s := n.retained.Stats(); return float64(f(&s)) }, "reason", reason)
+	}
 	r.GaugeFunc("windrose_session_dead_letters", "Dead letters of sessions.", func() float64 { return float64(n.dead.len()) })
 	r.GaugeFunc("windrose_session_dead_bytes", "Bytes of the dead letters of sessions.", func() float64 { _, b, _ := n.dead.size(); return float64(b) })
 	r.CounterFunc("windrose_session_dropped_letters_total", "Dead letters of sessions that gave way to newer ones.", func() float64 { _, _, d := n.dead.size(); return float64(d) })

@@ -28,6 +28,7 @@ type meters struct {
 	expired   *observe.Counter
 	noMatch   *observe.Counter
 	remote    *observe.Counter
+	twice     *observe.Counter
 	sessions  *observe.Gauge
 	online    *observe.Gauge
 	subs      *observe.Gauge
@@ -48,6 +49,7 @@ func newMeters(r *observe.Registry) *meters {
 		expired:   r.Counter("windrose_route_overdue_events_total", "Events whose outcome was not there at their deadline."),
 		noMatch:   r.Counter("windrose_route_unmatched_events_total", "Events that nobody took."),
 		remote:    r.Counter("windrose_route_remote_events_total", "Events handed to another loop."),
+		twice:     r.Counter("windrose_route_late_outcomes_total", "Outcomes of targets that came twice or after the deadline."),
 		sessions:  r.Gauge("windrose_session_open_sessions", "Sessions, with and without a connection."),
 		online:    r.Gauge("windrose_session_online_sessions", "Sessions with a connection."),
 		subs:      r.Gauge("windrose_session_active_subscriptions", "Subscriptions."),
@@ -116,6 +118,7 @@ func (m *meter) Expire(*loop.Timer, int64) {
 	m.all.expired.Add(s.Expired - r.Expired)
 	m.all.noMatch.Add(s.NoMatch - r.NoMatch)
 	m.all.remote.Add(s.Remote - r.Remote)
+	m.all.twice.Add(s.Late - r.Late)
 	m.route = *s
 	m.all.open.Add(int64(w.Open() - m.open))
 	m.open = w.Open()

@@ -18,7 +18,7 @@ type status App
 // Info implements admin.Node.
 func (s *status) Info() admin.Info {
 	n := s.node
-	i := admin.Info{Name: n.id, Mode: "file", Authority: "file", Config: s.o.ConfigFiles, ConfigHash: n.snap.Hash(), Started: s.started,
+	i := admin.Info{Name: n.id, Site: n.spec.Site, Mode: "file", Authority: "file", Config: s.o.ConfigFiles, ConfigHash: n.snap.Hash(), Started: s.started,
 		Loops: len(n.hosts), Durability: "memory", Try: (*App)(s).try(),
 		Notes: []string{"Persistent sessions are in memory: their acknowledgements mean received, and do not survive a restart."}}
 	if s.o.Dev {

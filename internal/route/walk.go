@@ -45,7 +45,7 @@ type plan struct {
 
 // Stats counts what a walker did. Owned by its loop; read it there.
 type Stats struct {
-	Walked, NoMatch, Legs, Remote, Refused, MailDropped, Expired uint64
+	Walked, NoMatch, Legs, Remote, Refused, MailDropped, Expired, Late uint64
 }
 
 // Net is all walkers of a node and what they share. Immutable after NewNet except the table, which is swapped whole.
@@ -107,7 +107,10 @@ type Walker struct {
 }
 
 // Stats is the walker's counters. Only on its loop.
-func (w *Walker) Stats() *Stats { return &w.stats }
+func (w *Walker) Stats() *Stats {
+	w.stats.Late = w.fan.late
+	return &w.stats
+}
 
 // Open is how many events wait for an outcome. Only on the loop.
 func (w *Walker) Open() int { return w.fan.n }
