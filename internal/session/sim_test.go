@@ -39,7 +39,7 @@ func (l *simLoop) Post(fn func()) {
 }
 func (l *simLoop) Arm(t *loop.Timer, at int64) {
 	l.wheel.Arm(t, at)
-	l.armed[t] = at
+	l.armed[t] = max(at, l.now+tick) // not before the next tick
 }
 func (l *simLoop) Disarm(t *loop.Timer) {
 	l.wheel.Disarm(t)

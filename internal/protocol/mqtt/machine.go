@@ -76,7 +76,7 @@ type machine struct {
 
 // held is publishing that waits for a limit, for another loop or for an answer. Owned by its machine.
 type held struct {
-	packets  []byte // whole PUBLISH packets, in order
+	packets  []byte // whole PUBLISH packets, in order, each behind the time of its arrival (8 bytes)
 	why      session.Hold
 	until    int64 // when to try again; 0: when something happens
 	n        int   // how many packets

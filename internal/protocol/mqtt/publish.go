@@ -1,6 +1,7 @@
 package mqtt
 
 import (
+	"encoding/binary"
 	"errors"
 	"time"
 
@@ -26,7 +27,7 @@ func (m *machine) publish(first byte, body, packet []byte) (used bool, err error
 	if m.hold != nil {
 		return m.holdMore(first, body, packet)
 	}
-	why, until, err := m.walk(first, body)
+	why, until, err := m.walk(first, body, m.env.Now())
 	if err != nil {
 		return false, err
 	}
@@ -42,8 +43,8 @@ func (m *machine) publish(first byte, body, packet []byte) (used bool, err error
 	return used, err
 }
 
-// walk decodes and publishes.
-func (m *machine) walk(first byte, body []byte) (session.Hold, int64, error) {
+// walk decodes and publishes what arrived at the time at: while it was held, its time went on ([MQTT-3.3.2-6]).
+func (m *machine) walk(first byte, body []byte, at int64) (session.Hold, int64, error) {
 	sc := m.env.Scratch()
 	p := &sc.pub
 	if err := sc.dec.Publish(m.version, first, body, p); err != nil {
@@ -54,11 +55,10 @@ func (m *machine) walk(first byte, body []byte) (session.Hold, int64, error) {
 			return session.Go, 0, err
 		}
 	}
-	now := m.env.Now()
 	ev := &sc.ev
-	*ev = event.Event{Topic: p.Topic, Payload: p.Payload, Meta: p.Meta, From: m.s.Origin, Time: now, QoS: event.QoS(p.QoS), Retain: p.Retain}
+	*ev = event.Event{Topic: p.Topic, Payload: p.Payload, Meta: p.Meta, From: m.s.Origin, Time: at, QoS: event.QoS(p.QoS), Retain: p.Retain}
 	if p.HasExpiry {
-		ev.Expires = now + max(int64(p.Expiry)*int64(time.Second), 1)
+		ev.Expires = at + max(int64(p.Expiry)*int64(time.Second), 1)
 	}
 	hold, until := m.s.Publish(ev, p.PacketID, p.Dup)
 	return hold, until, nil
@@ -131,6 +131,7 @@ func (m *machine) holdMore(first byte, body, packet []byte) (used bool, err erro
 		return false, err
 	}
 	h.n++
+	h.packets = binary.BigEndian.AppendUint64(h.packets, uint64(m.env.Now()))
 	if !p.HasAlias {
 		h.packets = append(h.packets, packet...)
 		return true, nil
@@ -209,11 +210,12 @@ func (m *machine) drainHeld() {
 	h := m.hold
 	n := 0
 	for n < len(h.packets) {
-		first, body, k, err := wire.Next(h.packets[n:], m.cfg.maxPacket)
+		at := int64(binary.BigEndian.Uint64(h.packets[n:]))
+		first, body, k, err := wire.Next(h.packets[n+8:], m.cfg.maxPacket)
 		if err == nil && k > 0 {
 			var why session.Hold
 			var until int64
-			if why, until, err = m.walk(first, body); err == nil && m.phase != phClosed && why != session.Go {
+			if why, until, err = m.walk(first, body, at); err == nil && m.phase != phClosed && why != session.Go {
 				h.packets = h.packets[:copy(h.packets, h.packets[n:])]
 				m.holdFor(why, until)
 				return
@@ -230,7 +232,7 @@ func (m *machine) drainHeld() {
 			h.acked--
 		}
 		h.n--
-		n += k
+		n += 8 + k
 	}
 	m.hold = nil
 	if m.phase == phBye {
