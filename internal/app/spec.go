@@ -17,7 +17,7 @@ import (
 type NodeSpec struct {
 	Name     string        `yaml:"name" doc:"Name of the node in events, metrics and bridges; the host name when empty."`
 	Site     string        `yaml:"site" doc:"Where the node stands; the admin API says so."`
-	Admin    string        `yaml:"admin" doc:"Address of the admin server: health, metrics, API, first page. Empty: none."`
+	Admin    string        `yaml:"admin" unit:"addr" doc:"Address of the admin server, host:port: health, metrics, API, first page. It asks nobody who they are: keep it on loopback or a management network. Empty: none."`
 	Data     string        `yaml:"data" default:"data" unit:"file" doc:"Folder for what the node keeps."`
 	Loops    int           `yaml:"loops" default:"0" min:"0" max:"254" doc:"Event loops; 0: one for each processor."`
 	Deadline time.Duration `yaml:"deadline" default:"30s" min:"100ms" doc:"How long a publisher waits for the outcome of an event before it is told that there is none."`

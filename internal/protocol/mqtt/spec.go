@@ -72,6 +72,9 @@ type settings struct {
 
 // Validate checks what the fields' own rules cannot.
 func (s *ListenerSpec) Validate() error {
+	if err := s.Check(); err != nil {
+		return err
+	}
 	_, err := s.settings("", 0)
 	return err
 }
