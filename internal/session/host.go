@@ -114,6 +114,7 @@ type Hello struct {
 	Clean    bool   // no earlier state is wanted
 	Expiry   uint32 // seconds the session is kept without a connection
 	Window   int    // deliveries without acknowledgement that the client takes; 0: no limit of its own
+	Quota    bool   // the client was told our limit, and counts exactly-once events until their release (MQTT 5, 4.9)
 	Origin   event.Origin
 	Will     *Will
 }
@@ -183,7 +184,7 @@ func (h *Host) attach(s *Session, hello *Hello, p Peer) {
 	if hello.Window > 0 {
 		s.window = min(s.window, uint16(min(hello.Window, 0xffff)))
 	}
-	s.leaving = false
+	s.leaving, s.quota = false, hello.Quota
 	s.back()
 	h.Tally.Online++
 }

@@ -153,7 +153,7 @@ func TestQuotaIsOfTheConnection(t *testing.T) {
 	lim := testLimits()
 	lim.Receive = 4
 	s := newSim(t, 1, 1<<20, 30*time.Second, lim)
-	pub, _ := s.connect(0, Hello{ClientID: "pub", Expiry: Never})
+	pub, _ := s.connect(0, Hello{ClientID: "pub", Expiry: Never, Quota: true})
 	for i := range 4 {
 		if h := pub.publish("x", "", event.ExactlyOnce, uint16(i+1), false); h != Go {
 			t.Fatalf("event %d is held", i)
@@ -163,7 +163,7 @@ func TestQuotaIsOfTheConnection(t *testing.T) {
 		t.Error("the quota is not kept")
 	}
 	pub.s.Detach(pub, false)
-	again, present := s.connect(0, Hello{ClientID: "pub", Expiry: Never})
+	again, present := s.connect(0, Hello{ClientID: "pub", Expiry: Never, Quota: true})
 	if !present {
 		t.Fatal("session lost")
 	}

@@ -219,7 +219,7 @@ func (c *propClient) connect(i int, clean bool, expiry uint32, room int) {
 	w := c.w
 	p := &propPeer{c: c, loop: i, room: room, owed: map[uint16]int{}}
 	p.wake.Init(p)
-	hello := Hello{ClientID: c.id, Clean: clean, Expiry: expiry, Window: w.window}
+	hello := Hello{ClientID: c.id, Clean: clean, Expiry: expiry, Window: w.window, Quota: c.id != "c0"}
 	s, present, home, err := w.s.hosts[i].Open(&hello, p)
 	if s == nil && err == nil {
 		w.touch(i)

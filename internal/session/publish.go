@@ -36,7 +36,7 @@ func (s *Session) Publish(ev *event.Event, id uint16, dup bool) (hold Hold, unti
 			s.answer()
 			return Go, 0
 		}
-		if s.in.unanswered() >= h.limits.Receive {
+		if s.Unanswered() >= h.limits.Receive {
 			return HoldQuota, 0
 		}
 	}
@@ -139,8 +139,15 @@ func (s *Session) Released(id uint16) (ok bool) {
 	return s.in.release(id)
 }
 
-// Unanswered is how many events of the client count against its send quota.
-func (s *Session) Unanswered() int { return s.in.unanswered() }
+// Unanswered is how many events of the client count against its send quota. Those that wait for their release count only
+// where the client counts them too: another may send the release behind events that are held for it.
+func (s *Session) Unanswered() int {
+	n := s.in.unanswered()
+	if s.in != nil && !s.quota {
+		n -= s.in.counted
+	}
+	return n
+}
 
 // keepRetained stores an event that its sender wants kept.
 func (h *Host) keepRetained(ev *event.Event) {

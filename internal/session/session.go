@@ -84,6 +84,7 @@ type Session struct {
 	ended  bool
 	// leaving: the connection is to end after the walk that is under way
 	leaving bool
+	quota   bool // exactly-once events count until their release
 
 	subs    []Subscription
 	byName  map[string]int // index of subs, from manySubs on

@@ -43,7 +43,7 @@ func (m *machine) connect(first byte, body []byte) error {
 		h.req.Expiry = m.cfg.expiry
 	default:
 		h.req.Expiry = min(c.SessionExpiry, m.cfg.expiry)
-		h.req.Window = int(c.ReceiveMax)
+		h.req.Window, h.req.Quota = int(c.ReceiveMax), true
 	}
 	if len(c.ClientID) == 0 {
 		if c.Version == wire.V31 || c.Version == wire.V311 && !c.Clean { // [MQTT-3.1.3-8]
