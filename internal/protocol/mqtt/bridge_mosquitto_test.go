@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -32,7 +31,7 @@ type realBroker struct {
 	t    *testing.T
 	port int
 	conf string
-	cmd  *exec.Cmd
+	end  func(os.Signal) // nil while it is stopped
 }
 
 func newRealBroker(t *testing.T) *realBroker {
@@ -52,27 +51,18 @@ func newRealBroker(t *testing.T) *realBroker {
 
 func (b *realBroker) start() {
 	b.t.Helper()
-	b.cmd = exec.Command(mosquittoPath, "-c", b.conf)
-	if err := b.cmd.Start(); err != nil {
+	end, _, err := startMosquitto(b.conf, b.port)
+	if err != nil {
 		b.t.Fatal(err)
 	}
-	for range 200 {
-		if c, err := net.Dial("tcp", b.address()); err == nil {
-			c.Close()
-			return
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	b.t.Fatal("mosquitto does not listen")
+	b.end = end
 }
 
-func (b *realBroker) stop(s syscall.Signal) {
-	if b.cmd == nil {
-		return
+func (b *realBroker) stop(s os.Signal) {
+	if b.end != nil {
+		b.end(s)
+		b.end = nil
 	}
-	_ = b.cmd.Process.Signal(s)
-	_ = b.cmd.Wait()
-	b.cmd = nil
 }
 
 func (b *realBroker) address() string { return fmt.Sprintf("127.0.0.1:%d", b.port) }
