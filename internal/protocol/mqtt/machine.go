@@ -317,8 +317,8 @@ func (m *machine) disconnect(body []byte) error {
 		}
 		m.s.SetExpiry(min(d.SessionExpiry, m.cfg.expiry))
 	}
-	m.graceful = d.Reason != wire.DisconnectWithWill
-	if m.graceful { // [MQTT-3.14.4-3]; who takes the session over now must not publish it
+	m.graceful = d.Reason == wire.Success // with any other reason the will is published (3.1.2.5)
+	if m.graceful {                       // [MQTT-3.14.4-3]; who takes the session over now must not publish it
 		m.s.ForgetWill()
 	}
 	if h := m.hold; h != nil && h.why != session.HoldQuota {
