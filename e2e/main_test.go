@@ -19,12 +19,13 @@ type binary struct {
 	err  error
 }
 
-// raced has the race detector in it and times each turn of its loops; it serves all tests but those that look at the time; plain is what users get.
-var raced, plain binary
+// raced has the race detector in it and serves all tests but those that look at the time; timed logs each turn of a loop
+// that took too long; plain is what users get.
+var raced, timed, plain binary
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	for _, b := range []*binary{&raced, &plain} {
+	for _, b := range []*binary{&raced, &timed, &plain} {
 		if b.dir != "" {
 			_ = os.RemoveAll(b.dir)
 		}
@@ -53,12 +54,23 @@ func (b *binary) folder(t *testing.T, flags ...string) string {
 // build returns the folder that holds the binary.
 func build(t *testing.T) string {
 	t.Helper()
-	return raced.folder(t, "-race", "-tags", "loopdebug")
+	return raced.folder(t, "-race")
 }
 
 // TestScripts runs testdata/script/*.txtar; each is one promise to a user. The commands beyond testscript's own are in
 // commands_test.go.
-func TestScripts(t *testing.T) {
+func TestScripts(t *testing.T) { runScripts(t, &raced, "-race") }
+
+// TestTurns runs scripts that make every part of a loop work, and fails when a turn of a loop exceeds its budget. Without
+// the race detector, which would be measured otherwise.
+func TestTurns(t *testing.T) {
+	runScripts(t, &timed, "-tags", "loopdebug")
+}
+
+// turnScripts are those that TestTurns runs.
+var turnScripts = []string{"never_stuck", "versions", "tls", "users", "takeover", "webhook_retry"}
+
+func runScripts(t *testing.T, b *binary, flags ...string) {
 	if testing.Short() {
 		t.Skip("the scripts start servers; not in -short")
 	}
@@ -66,28 +78,31 @@ func TestScripts(t *testing.T) {
 		need.Program(t, p)
 	}
 	need.Paho(t)
-	dir := build(t)
+	dir := b.folder(t, flags...)
+	p := testscript.Params{Dir: "testdata/script"}
+	if b == &timed {
+		p = testscript.Params{}
+		for _, name := range turnScripts {
+			p.Files = append(p.Files, filepath.Join("testdata", "script", name+".txtar"))
+		}
+	}
 	py, err := filepath.Abs("testdata/py")
 	if err != nil {
 		t.Fatal(err)
 	}
-	testscript.Run(t, testscript.Params{
-		Dir:                 "testdata/script",
-		Cmds:                commands,
-		RequireExplicitExec: true,
-		RequireUniqueNames:  true,
-		Setup: func(e *testscript.Env) error {
-			w := newWorld(t, e.WorkDir, dir)
-			e.Values[worldKey{}] = w
-			e.Defer(w.end)
-			e.Setenv("PATH", dir+":/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin")
-			e.Setenv("PYTHONPATH", py)
-			e.Setenv("PYTHONUNBUFFERED", "1")
-			e.Setenv("PYTHONDONTWRITEBYTECODE", "1")
-			e.Setenv("HOME", e.WorkDir)
-			e.Setenv("TMPDIR", e.WorkDir)
-			e.Setenv("LC_ALL", "C.UTF-8")
-			return nil
-		},
-	})
+	p.Cmds, p.RequireExplicitExec, p.RequireUniqueNames = commands, true, true
+	p.Setup = func(e *testscript.Env) error {
+		w := newWorld(t, e.WorkDir, dir)
+		e.Values[worldKey{}] = w
+		e.Defer(w.end)
+		e.Setenv("PATH", dir+":/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin")
+		e.Setenv("PYTHONPATH", py)
+		e.Setenv("PYTHONUNBUFFERED", "1")
+		e.Setenv("PYTHONDONTWRITEBYTECODE", "1")
+		e.Setenv("HOME", e.WorkDir)
+		e.Setenv("TMPDIR", e.WorkDir)
+		e.Setenv("LC_ALL", "C.UTF-8")
+		return nil
+	}
+	testscript.Run(t, p)
 }
