@@ -191,38 +191,27 @@ func TestGoodbyeWhileHeldDiscardsTheWill(t *testing.T) {
 	}
 }
 
-// What is held when its client says goodbye is not kept for ever: neither behind a quota, which only the client could
-// free, nor behind a limit.
+// What is held when its client says goodbye is not kept for ever, whatever holds it.
 func TestGoodbyeWhileHeldEnds(t *testing.T) {
-	l := newLone(t, nil)
-	l.in(connectPacket(4, 2, "c", ""))
-	for i := range byte(9) { // one more than may be without release
-		l.in([]byte{0x34, 5, 0, 1, 'a', 0, i + 1})
-	}
-	if l.hold == nil || l.hold.why != session.HoldQuota {
-		t.Fatal("not held for the quota")
-	}
-	if l.in([]byte{0xe0, 0}); !l.ended {
-		t.Error("quota: kept after the goodbye")
-	}
-
-	l = newLone(t, nil)
-	l.in(connectPacket(4, 2, "c", ""))
-	l.holds(session.HoldLimit)
-	l.in([]byte{0x30, 3, 0, 1, 'a'})
-	l.in([]byte{0xe0, 0})
-	for range int(byeLimit/time.Second) - 1 {
-		l.pass(time.Second)
-	}
-	if l.ended {
-		t.Fatal("limit: dropped too early")
-	}
-	l.pass(2 * time.Second)
-	if !l.ended || l.host.Tally.Online != 0 {
-		t.Error("limit: kept after the goodbye")
-	}
-	if n := l.dropped(session.DropHeld); n != 1 {
-		t.Errorf("%d drops counted", n)
+	for _, why := range []session.Hold{session.HoldLimit, session.HoldQuota} {
+		l := newLone(t, nil)
+		l.in(connectPacket(4, 2, "c", ""))
+		l.holds(why)
+		l.in([]byte{0x30, 3, 0, 1, 'a'})
+		l.in([]byte{0xe0, 0})
+		for range int(byeLimit/time.Second) - 1 {
+			l.pass(time.Second)
+		}
+		if l.ended {
+			t.Fatal("dropped too early")
+		}
+		l.pass(2 * time.Second)
+		if !l.ended || l.host.Tally.Online != 0 {
+			t.Error("kept after the goodbye")
+		}
+		if n := l.dropped(session.DropHeld); n != 1 {
+			t.Errorf("%d drops counted", n)
+		}
 	}
 }
 

@@ -280,7 +280,7 @@ func (m *machine) tick(now int64) {
 func (m *machine) checkBye(now int64) {
 	h := m.hold
 	at := h.since + int64(byeLimit)
-	if now >= at || h.why == session.HoldQuota {
+	if now >= at {
 		m.close(errBye)
 		return
 	}
@@ -321,7 +321,7 @@ func (m *machine) disconnect(body []byte) error {
 	if m.graceful {                       // [MQTT-3.14.4-3]; who takes the session over now must not publish it
 		m.s.ForgetWill()
 	}
-	if h := m.hold; h != nil && h.why != session.HoldQuota {
+	if h := m.hold; h != nil {
 		m.phase = phBye
 		h.since = m.env.Now()
 		m.wake(h.since + int64(byeLimit))
