@@ -24,6 +24,7 @@ type meters struct {
 	held      *observe.Counter
 	late      *observe.Counter
 	turned    *observe.Counter
+	subsMax   *observe.Counter
 	mail      *observe.Counter
 	expired   *observe.Counter
 	noMatch   *observe.Counter
@@ -43,6 +44,7 @@ func newMeters(r *observe.Registry) *meters {
 		dups:      r.Counter("windrose_session_duplicate_events_total", "Events that a client sent again and that joined their receipt."),
 		taken:     r.Counter("windrose_session_replaced_connections_total", "Connections that ended because their client connected again."),
 		held:      r.Counter("windrose_session_held_events_total", "Times that a publish was held for a limit or for room."),
+		subsMax:   r.Counter("windrose_session_refused_subscriptions_total", "Subscriptions above the bound of a client."),
 		turned:    r.Counter("windrose_session_busy_connections_total", "Connections ended because too many subscriptions waited."),
 		late:      r.Counter("windrose_session_late_outcomes_total", "Outcomes of events whose session had ended."),
 		mail:      r.Counter("windrose_route_refused_legs_total", "Deliveries refused because another loop had no room."),
@@ -105,6 +107,7 @@ func (m *meter) Expire(*loop.Timer, int64) {
 	m.all.taken.Add(t.TakenOver - l.TakenOver)
 	m.all.held.Add(t.Held - l.Held)
 	m.all.late.Add(t.Late - l.Late)
+	m.all.subsMax.Add(t.SubsRefused - l.SubsRefused)
 	m.all.turned.Add(t.IndexFull - l.IndexFull)
 	m.all.sessions.Add(t.Sessions - l.Sessions)
 	m.all.online.Add(t.Online - l.Online)

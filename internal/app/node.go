@@ -127,7 +127,7 @@ func (n *node) buildCore() error {
 	n.net = route.NewNet(n.index, clocks, mailCredit, n.spec.Deadline)
 	rules := map[string]session.Overflow{"drop_new": session.DropNew, "drop_old": session.DropOld, "disconnect": session.Disconnect}
 	sh := &session.Shared{Directory: n.directory, Net: n.net, Retained: n.retained, Chain: n.chain.Load, Dead: n.dead,
-		Limits: session.Limits{Queue: s.Queue, QueueBytes: s.QueueBytes, Window: s.MaxInflight, Receive: s.Receive, Rule: rules[s.Overflow]}}
+		Limits: session.Limits{Queue: s.Queue, QueueBytes: s.QueueBytes, Window: s.MaxInflight, Receive: s.Receive, Sessions: s.Max, Subscriptions: s.Subs, Rule: rules[s.Overflow]}}
 	meters := make([]*meter, loops)
 	sh.Observe = func(h *session.Host) { meters[h.Clock().ID()].turn(h) }
 	for i, l := range n.group.Loops() {

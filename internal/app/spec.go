@@ -28,7 +28,9 @@ type SessionSpec struct {
 	Queue       int    `yaml:"queue" default:"1000" min:"0" doc:"Events that may wait for one client."`
 	QueueBytes  int64  `yaml:"queue_bytes" unit:"size" default:"8MiB" doc:"Bytes of events that may wait for one client."`
 	MaxInflight int    `yaml:"max_inflight" default:"256" min:"1" max:"65535" doc:"Deliveries to one client that may be without acknowledgement."`
-	Receive     int    `yaml:"receive_maximum" default:"1024" min:"1" max:"65535" doc:"Events of one client that may be without an answer; MQTT 5 clients are told."`
+	Receive     int    `yaml:"receive_maximum" default:"1024" min:"1" max:"8192" doc:"Events of one client that may be without an answer; MQTT 5 clients are told."`
+	Max         int    `yaml:"max" default:"1000000" min:"0" doc:"Sessions of the node, with and without a connection; more are refused. 0: no bound."`
+	Subs        int    `yaml:"subscriptions" default:"10000" min:"0" doc:"Subscriptions of one client; more are refused. 0: no bound."`
 	Overflow    string `yaml:"overflow" enum:"drop_new|drop_old|disconnect" default:"drop_new" doc:"What happens when the outbox of a client is full: the new event is refused, the oldest becomes a dead letter, or the client is disconnected."`
 }
 

@@ -38,7 +38,7 @@ type conn struct {
 	m      *member
 	link   Link
 	window int
-	proven bool // it has answered since it came up; before, one event at a time
+	proven bool // it has answered since it came up, or keeps a session; before, one event at a time
 }
 
 func (m *member) ordered() bool { return m.sorted }
@@ -144,8 +144,10 @@ func backoff(r Range, n int) time.Duration {
 }
 
 func (p *Pool) up(m *member, link Link) *conn {
-	c := &conn{m: m, link: link, window: max(1, link.Window())}
 	sorted := link.Ordered()
+	// Who keeps a session has answered when it opened it, and may hold its first acknowledgement for long: two nodes that
+	// send each other events would wait for each other.
+	c := &conn{m: m, link: link, window: max(1, link.Window()), proven: sorted && m.lastErr == ""}
 	p.mu.Lock()
 	m.c, m.sorted, m.bad, m.since = c, sorted, 0, p.now()
 	for a := range m.held.all() {

@@ -337,6 +337,11 @@ func hash(b []byte) uint32 {
 
 // Settle implements event.Settler for the legs of targets that answer from other goroutines.
 func (w *Walker) Settle(token uint64, o event.Outcome, n int) {
+	if o == event.Throttled {
+		// A target that is full has not taken the event, and nobody keeps it. Throttled is what an outbox says, where it
+		// has become a dead letter.
+		o = event.Released
+	}
 	w.outside.mu.Lock()
 	w.outside.settles = append(w.outside.settles, settlement{token, int32(n), o})
 	first := len(w.outside.settles) == 1

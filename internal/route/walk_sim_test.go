@@ -297,6 +297,14 @@ func (d deciding) Decide(token uint64, park bool) {
 	l.decided = append(l.decided, park)
 }
 
+// ofTarget is what a target's outcome becomes: one that is full keeps nothing.
+func ofTarget(o event.Outcome) event.Outcome {
+	if o == event.Throttled {
+		return event.Released
+	}
+	return o
+}
+
 // check holds a settled walk against the rule of legs. expired says that its deadline passed.
 func (w *walkRec) check() error {
 	if !w.waits {
@@ -326,7 +334,7 @@ func (w *walkRec) check() error {
 			open = true
 			continue
 		}
-		said(l.outcome)
+		said(ofTarget(l.outcome))
 	}
 	switch {
 	case accepted:

@@ -3,6 +3,7 @@ package session
 import (
 	"hash/maphash"
 	"sync"
+	"sync/atomic"
 )
 
 const shards = 64
@@ -11,6 +12,7 @@ const shards = 64
 type Directory struct {
 	seed   maphash.Seed
 	shards [shards]shard
+	n      atomic.Int64
 }
 
 // shard is a part of the directory. Guarded by mu.
@@ -47,6 +49,7 @@ func (d *Directory) claim(s *Session) bool {
 		return false
 	}
 	sh.m[s.ID] = s
+	d.n.Add(1)
 	return true
 }
 
@@ -56,17 +59,10 @@ func (d *Directory) release(s *Session) {
 	sh.mu.Lock()
 	if sh.m[s.ID] == s {
 		delete(sh.m, s.ID)
+		d.n.Add(-1)
 	}
 	sh.mu.Unlock()
 }
 
 // Len is how many sessions there are, with and without a connection.
-func (d *Directory) Len() (n int) {
-	for i := range d.shards {
-		sh := &d.shards[i]
-		sh.mu.Lock()
-		n += len(sh.m)
-		sh.mu.Unlock()
-	}
-	return n
-}
+func (d *Directory) Len() int { return int(d.n.Load()) }

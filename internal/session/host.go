@@ -2,6 +2,7 @@ package session
 
 import (
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/windrose-edc/windrose/internal/event"
@@ -59,7 +60,11 @@ type Host struct {
 	resting []resting
 	due     loop.Timer // deadline of the oldest event that waits for its outcome
 	ctx     policy.Context
-	sourced []sourced // events of sources that wait for room
+	sourced []sourced  // events of sources that wait for room
+	again   loop.Timer // when to try them again
+
+	sourcedBytes atomic.Int64  // of sourced and on the way to it
+	sourcedDrops atomic.Uint64 // not counted in Tally yet
 }
 
 // sourced is an event that no session published.
@@ -72,6 +77,7 @@ type sourced struct {
 func NewHost(sh *Shared, c Clock) *Host {
 	h := &Host{shared: sh, limits: &sh.Limits, clock: c, walk: sh.Net.Walker(c.ID())}
 	h.due.Init(h)
+	h.again.Init(h)
 	return h
 }
 
@@ -158,6 +164,9 @@ func (h *Host) Open(hello *Hello, p Peer) (s *Session, present bool, home int, e
 }
 
 func (h *Host) create(id string) (*Session, error) {
+	if m := h.limits.Sessions; m > 0 && h.shared.Directory.Len() >= m {
+		return nil, ErrFull
+	}
 	s := &Session{ID: id, host: h}
 	t, ok := h.walk.Join(s)
 	if !ok {
@@ -333,16 +342,26 @@ func (h *Host) rest(taker uint32) {
 }
 
 // Inject walks an event of a source and settles t exactly once. Any goroutine; it never blocks. The events of one caller
-// keep their order. Their number is bounded by the source, which waits for their outcomes.
+// keep their order. The source bounds those whose outcome it waits for; of the others no more than sourcedMax bytes wait,
+// the rest is dropped and counted.
 func (h *Host) Inject(ev *event.Kept, t event.Ticket) {
+	if !t.Waits() && h.sourcedBytes.Load() > sourcedMax {
+		h.sourcedDrops.Add(1)
+		return
+	}
+	h.sourcedBytes.Add(int64(ev.Size()))
 	h.clock.Post(func() { h.sourced = append(h.sourced, sourced{ev, t}) })
 }
+
+// sourcedMax bounds the bytes of events from sources that wait for their walk and for whose outcome nobody waits.
+const sourcedMax = 16 << 20
 
 // walkSourced walks what sources brought while there is room.
 func (h *Host) walkSourced() {
 	n := 0
 	for ; n < len(h.sourced) && !h.walk.Congested(); n++ {
 		x := h.sourced[n]
+		h.sourcedBytes.Add(-int64(x.ev.Size()))
 		ev := x.ev.Event // a policy may change it
 		h.ctx.Now, h.ctx.Session = h.clock.Now(), nil
 		h.Tally.Received[ev.QoS]++
@@ -362,8 +381,11 @@ func (h *Host) walkSourced() {
 	default:
 		h.sourced = slices.Delete(h.sourced, 0, n)
 	}
-	if len(h.sourced) > 0 {
-		h.clock.Wake()
+	if d := h.sourcedDrops.Swap(0); d > 0 {
+		h.Tally.Dropped[DropSource] += d
+	}
+	if len(h.sourced) > 0 && !h.again.Armed() {
+		h.clock.Arm(&h.again, h.clock.Now()+int64(time.Millisecond))
 	}
 }
 

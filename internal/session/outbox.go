@@ -22,6 +22,9 @@ type Limits struct {
 	Window     int   // deliveries without acknowledgement, at most 65,535
 	Rule       Overflow
 	Receive    int // events of the client without answer (Receive Maximum)
+
+	Sessions      int // of the node, with and without a connection; 0: no bound
+	Subscriptions int // of one session; 0: no bound
 }
 
 // delivery states.

@@ -58,12 +58,12 @@ func TestDeadlineWakesTheLoop(t *testing.T) {
 		t.Fatalf("answered before the deadline: %v", pub.answers)
 	}
 	s.advance(2 * time.Second)
-	if fmt.Sprint(pub.answers) != "[{1 1 indeterminate}]" {
+	if fmt.Sprint(pub.answers) != "[{1 1 indeterminate false}]" {
 		t.Errorf("32 s after the first: %v", pub.answers)
 	}
 	x.open[1].Settle(event.Accepted)
 	s.advance(20 * time.Second)
-	if fmt.Sprint(pub.answers) != "[{1 1 indeterminate} {2 1 accepted} {3 1 indeterminate}]" {
+	if fmt.Sprint(pub.answers) != "[{1 1 indeterminate false} {2 1 accepted false} {3 1 indeterminate false}]" {
 		t.Errorf("after all: %v", pub.answers)
 	}
 	if !slices.Equal(x.decided, []bool{false, false}) {

@@ -71,7 +71,7 @@ func (s *Session) Publish(ev *event.Event, id uint16, dup bool) (hold Hold, unti
 	case policy.Drop:
 		s.in.settle(seq, event.Accepted)
 	default:
-		s.in.settle(seq, v.Outcome)
+		s.in.refuse(seq, v.Outcome)
 	}
 	s.answer()
 	if v.Disconnect && s.peer != nil {

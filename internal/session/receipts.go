@@ -11,6 +11,7 @@ type Receipt struct {
 	ID      uint16
 	QoS     event.QoS
 	Outcome event.Outcome
+	Policy  bool // the outcome is a policy's, not that of a delivery
 }
 
 // inbound is one receipt in the order of arrival. Owned by its session.
@@ -148,6 +149,12 @@ func (r *receipts) settle(seq uint32, o event.Outcome) bool {
 	return false
 }
 
+// refuse notes a policy's refusal of an event that was just pushed.
+func (r *receipts) refuse(seq uint32, o event.Outcome) {
+	x := &r.ring[r.head+int(seq-r.first)]
+	x.settled, x.Outcome, x.Policy = true, o, true
+}
+
 func (r *receipts) drop(i int) {
 	if r.orphans = slices.Delete(r.orphans, i, i+1); len(r.orphans) == 0 {
 		r.orphans = nil
@@ -196,32 +203,32 @@ func (r *receipts) detach(keep int) {
 	for i := range r.orphans { // a retry that is itself cut off: the next retry joins the first ticket again
 		r.orphans[i].joined = false
 	}
+	known := make(map[Receipt]struct{}, len(r.orphans))
+	for i := range r.orphans {
+		known[Receipt{ID: r.orphans[i].ID, QoS: r.orphans[i].QoS}] = struct{}{}
+	}
 	for i, x := range r.ring[r.head:] {
+		_, ok := known[Receipt{ID: x.ID, QoS: x.QoS}]
 		switch {
 		case x.taken():
 			r.holdLate(x.ID)
-		case !r.known(x.ID, x.QoS):
+		case !ok:
 			r.orphans = append(r.orphans, orphan{inbound: x, seq: r.first + uint32(i)})
 		}
 	}
 	r.first += uint32(len(r.ring) - r.head)
 	r.ring, r.head = nil, 0
-	for i := 0; len(r.orphans) > keep && i < len(r.orphans); {
-		if x := &r.orphans[i]; x.QoS == event.ExactlyOnce && !x.settled {
-			i++
-			continue
-		}
-		r.drop(i)
+	excess := len(r.orphans) - keep
+	if excess <= 0 {
+		return
 	}
-}
-
-func (r *receipts) known(id uint16, q event.QoS) bool {
-	for i := range r.orphans {
-		if r.orphans[i].ID == id && r.orphans[i].QoS == q {
-			return true
+	r.orphans = slices.DeleteFunc(r.orphans, func(x orphan) bool {
+		if excess <= 0 || x.QoS == event.ExactlyOnce && !x.settled {
+			return false
 		}
-	}
-	return false
+		excess--
+		return true
+	})
 }
 
 // ringKeep is how much room an empty ring may hold on to.

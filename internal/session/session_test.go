@@ -60,7 +60,7 @@ func TestAnswersKeepTheOrder(t *testing.T) {
 		t.Fatalf("overtaken: %v", pub.answers)
 	}
 	s.settle()
-	if got := fmt.Sprint(pub.answers); got != "[{7 1 accepted} {8 1 accepted} {9 2 no_match}]" {
+	if got := fmt.Sprint(pub.answers); got != "[{7 1 accepted false} {8 1 accepted false} {9 2 no_match false}]" {
 		t.Error(got)
 	}
 }

@@ -63,9 +63,13 @@ const replayCost = 128
 // replayChunk bounds the retained events that one session is sent in one go.
 const replayChunk = 256
 
-// MaySubscribe asks the policies about one filter.
-func (s *Session) MaySubscribe(filter []byte, q event.QoS) policy.Verdict {
+// MaySubscribe asks the policies about one filter, of which more were allowed before it in the same request.
+func (s *Session) MaySubscribe(filter []byte, q event.QoS, more int) policy.Verdict {
 	h := s.host
+	if m := h.limits.Subscriptions; m > 0 && len(s.subs)+more >= m && s.find(filter) < 0 {
+		h.Tally.SubsRefused++
+		return policy.Verdict{Kind: policy.Reject, Outcome: event.Throttled}
+	}
 	h.ctx.Now, h.ctx.Session = h.clock.Now(), &s.policy
 	return h.shared.Chain().Subscribe(&h.ctx, s.Origin, filter, q)
 }
@@ -76,12 +80,14 @@ func (s *Session) Subscribe(wants []Want, done func()) {
 	h := s.host
 	cs := make([]route.Change, 0, len(wants))
 	var again replays
+	var fresh [][]byte
 	for _, w := range wants {
 		sub := route.MakeSub(s.taker, byte(w.QoS), w.NoLocal, w.RetainAsPublished, w.ID)
 		f := append([]byte(nil), w.Filter...)
 		isNew := s.set(f, sub)
 		if isNew {
 			h.Tally.Subs++
+			fresh = append(fresh, f)
 		}
 		cs = append(cs, route.Change{Filter: f, Sub: sub})
 		if w.Replay == ReplayAlways || w.Replay == ReplayNew && isNew {
@@ -109,6 +115,10 @@ func (s *Session) Subscribe(wants []Want, done func()) {
 	}
 	if !h.shared.Net.Index().Apply(cs, func() { h.clock.Post(after) }) {
 		h.Tally.IndexFull++
+		for _, f := range fresh { // the index does not have them
+			s.unset(f)
+			h.Tally.Subs--
+		}
 		p.Kick(Busy) // it comes back when the storm of subscriptions is over
 	}
 }

@@ -13,10 +13,11 @@ const (
 	DropEnded                 // the session ended with events waiting
 	DropHeld                  // QoS 0, held for a limit when the connection ended
 	DropRetain                // the retained store is full: delivered, not kept
+	DropSource                // QoS 0 of a source, too much of it waits
 	NumDrops
 )
 
-var dropNames = [NumDrops]string{"offline", "slow_consumer", "too_large", "queue_full", "expired", "session_ended", "held", "retain_full"}
+var dropNames = [NumDrops]string{"offline", "slow_consumer", "too_large", "queue_full", "expired", "session_ended", "held", "retain_full", "source_full"}
 
 // String is the reason's word in metrics.
 func (d Drop) String() string { return dropNames[d] }
@@ -30,6 +31,7 @@ type Tally struct {
 	Duplicates  uint64 // retries that joined a receipt
 	TakenOver   uint64
 	Held        uint64 // times that publishing was held
+	SubsRefused uint64 // subscriptions above the bound of a session
 	IndexFull   uint64 // subscribers turned away because too many changes of the index wait
 	Late        uint64 // outcomes of sessions that are gone
 	Sessions    int64

@@ -44,7 +44,10 @@ func (c *conn) Closed(err error) {
 }
 
 // Expire implements loop.Expirer.
-func (c *conn) Expire(_ *loop.Timer, now int64) { c.tick(now) }
+func (c *conn) Expire(_ *loop.Timer, now int64) {
+	defer c.c.Recover()
+	c.tick(now)
+}
 
 // Now implements env.
 func (c *conn) Now() int64 { return c.c.Loop().Now() }

@@ -10,7 +10,7 @@ type threeX uint8
 
 const (
 	ack3   threeX = iota // PUBACK, PUBREC
-	rule3                // as the listener's on_reject says
+	rule3                // of a policy: as the listener's on_reject says; of a delivery: see machine.Answer
 	close3               // the connection is closed without an acknowledgement: the client sends it again
 )
 

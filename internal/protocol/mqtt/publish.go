@@ -267,9 +267,12 @@ func (m *machine) Answer(r session.Receipt) {
 		return
 	}
 	if !r.Outcome.OK() {
-		on := ruleDisconnect
-		if w.v3 == rule3 {
+		on := ruleDisconnect // who is not told no must not be told yes: the client sends it again
+		switch {
+		case r.Policy && w.v3 == rule3:
 			on = m.cfg.onReject
+		case r.Outcome == event.Throttled: // by a subscriber's outbox, and it has become a dead letter
+			on = ruleAck
 		}
 		switch on {
 		case ruleDisconnect:

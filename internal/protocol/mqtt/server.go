@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/windrose-edc/windrose/internal/identity"
@@ -44,6 +45,15 @@ const (
 	endRefused   = "refused"
 	endProtocol  = "protocol_error"
 	endStopped   = "stopped"
+	endTimeout   = "connect_timeout"
+	endOverflow  = "outbox_full"
+	endLimit     = "limit"
+	endBusy      = "busy"
+	endRejected  = "rejected"
+	endPassword  = "bad_credentials"
+	endRights    = "not_authorized"
+	endClientID  = "client_id"
+	endVersion   = "version"
 	endOther     = "other"
 )
 
@@ -57,7 +67,8 @@ func NewServer(name string, spec ListenerSpec, d Deps) (*Server, error) {
 	for range d.Loops {
 		s.scratch = append(s.scratch, &scratch{})
 	}
-	for _, r := range []string{endClient, endEOF, endKeepAlive, endTakeover, endRefused, endProtocol, endStopped, endOther} {
+	for _, r := range []string{endClient, endEOF, endKeepAlive, endTakeover, endRefused, endProtocol, endStopped, endTimeout, endOverflow,
+		endLimit, endBusy, endRejected, endPassword, endRights, endClientID, endVersion, endOther} {
 		s.ends[r] = d.Metrics.Counter("windrose_mqtt_ended_connections_total", "Connections that ended, by reason.", "listener", name, "reason", r)
 	}
 	s.opened = d.Metrics.Counter("windrose_mqtt_accepted_connections_total", "Connections that were accepted.", "listener", name)
@@ -82,10 +93,13 @@ func (s *Server) Accept(c *loop.Conn) loop.Handler {
 	return h
 }
 
+// refusals are the ends that the log tells about, at a limited rate.
+var refusals = []string{endRefused, endPassword, endRights, endClientID, endVersion, endBusy, endLimit, endOverflow, endTimeout}
+
 func (s *Server) closed(c *conn, err error) {
 	why := reasonOf(err)
 	s.ends[why].Inc()
-	if s.deps.Limited != nil && (why == endProtocol || why == endRefused) {
+	if s.deps.Limited != nil && (err != nil && (why == endProtocol || slices.Contains(refusals, why))) {
 		s.deps.Limited.Info(s.name+why, "connection ended", slog.String("listener", s.name),
 			slog.String("remote", c.c.RemoteAddr().String()), slog.String("reason", err.Error()))
 	}
@@ -104,17 +118,28 @@ func reasonOf(err error) string {
 		return endTakeover
 	case errors.Is(err, kicked[session.Shutdown]), errors.Is(err, loop.ErrStopped):
 		return endStopped
-	case errors.As(err, &we) && refusedBy[we.Code]:
-		return endRefused
+	case errors.Is(err, errNoConnect):
+		return endTimeout
+	case errors.Is(err, errRejected):
+		return endRejected
+	case errors.Is(err, kicked[session.OutboxFull]):
+		return endOverflow
+	case errors.Is(err, kicked[session.Limited]), errors.Is(err, errHoldFull):
+		return endLimit
+	case errors.Is(err, kicked[session.Busy]), errors.Is(err, loop.ErrOutputFull):
+		return endBusy
 	case errors.As(err, &we):
+		if why := refusedBy[we.Code]; why != "" {
+			return why
+		}
 		return endProtocol
 	}
 	return endOther
 }
 
-// refusedBy are the reasons that are no fault of the packet.
-var refusedBy = map[wire.Reason]bool{wire.NotAuthorized: true, wire.BadUserNameOrPassword: true, wire.ClientIDNotValid: true,
-	wire.ServerUnavailable: true, wire.QuotaExceeded: true, wire.UnsupportedVersion: true, wire.BadAuthMethod: true}
+// refusedBy are the reasons that are no fault of the packet, as the metric says them.
+var refusedBy = map[wire.Reason]string{wire.NotAuthorized: endRights, wire.BadUserNameOrPassword: endPassword, wire.ClientIDNotValid: endClientID,
+	wire.ServerUnavailable: endBusy, wire.QuotaExceeded: endRefused, wire.UnsupportedVersion: endVersion, wire.BadAuthMethod: endRefused}
 
 func contextFor(d time.Duration) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.Background(), d)

@@ -20,7 +20,7 @@ func (m *machine) subscribe(body []byte) error {
 		if !ok {
 			break
 		}
-		code := m.may(f, o)
+		code := m.may(f, o, len(wants))
 		codes = append(codes, code)
 		if code < 0x80 {
 			wants = append(wants, session.Want{Filter: f, QoS: event.QoS(code), NoLocal: o.NoLocal || m.bridge, RetainAsPublished: o.RetainAsPublished || m.bridge,
@@ -39,19 +39,22 @@ func (m *machine) subscribe(body []byte) error {
 }
 
 // may asks whether a filter may be subscribed to and answers with the code for SUBACK.
-func (m *machine) may(f []byte, o wire.SubOptions) byte {
+func (m *machine) may(f []byte, o wire.SubOptions, more int) byte {
 	if _, _, shared, _ := event.SplitShared(f); shared {
 		return m.refusal(wire.SharedSubsNotSupported)
 	}
-	v := m.s.MaySubscribe(f, event.QoS(o.QoS))
+	v := m.s.MaySubscribe(f, event.QoS(o.QoS), more)
 	if v.Kind == policy.Pass {
 		return o.QoS
 	}
-	r := Outcomes[v.Outcome].v5
-	if r == wire.TopicNameInvalid {
-		r = wire.TopicFilterInvalid
+	switch r := Outcomes[v.Outcome].v5; r {
+	case wire.TopicNameInvalid:
+		return m.refusal(wire.TopicFilterInvalid)
+	case wire.NotAuthorized, wire.QuotaExceeded, wire.ImplementationSpecific:
+		return m.refusal(r)
+	default: // not a code of SUBACK (3.9.3)
+		return m.refusal(wire.UnspecifiedError)
 	}
-	return m.refusal(r)
 }
 
 func (m *machine) refusal(r wire.Reason) byte {
