@@ -34,14 +34,19 @@ type realBroker struct {
 	end  func(os.Signal) // nil while it is stopped
 }
 
-func newRealBroker(t *testing.T) *realBroker {
+// newRealBroker prepares one with a bounded window, or with other settings for it.
+func newRealBroker(t *testing.T, window ...string) *realBroker {
 	t.Helper()
 	if _, err := os.Stat(mosquittoPath); err != nil {
 		t.Skip("SKIPPED, mosquitto is not installed: ", err)
 	}
 	b := &realBroker{t: t, port: freePort(t), conf: filepath.Join(t.TempDir(), "m.conf")}
 	conf := fmt.Sprintf("listener %d 127.0.0.1\nallow_anonymous true\nuser root\npersistence true\npersistence_location %s/\n"+
-		"queue_qos0_messages true\nmax_queued_messages 0\nmax_inflight_messages 50\n", b.port, filepath.Dir(b.conf))
+		"queue_qos0_messages true\nmax_queued_messages 0\n", b.port, filepath.Dir(b.conf))
+	if len(window) == 0 {
+		window = []string{"max_inflight_messages 50\n"}
+	}
+	conf += strings.Join(window, "")
 	if err := os.WriteFile(b.conf, []byte(conf), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -310,12 +315,12 @@ func (c *cutter) url() string { return "mqtt://" + c.l.Addr().String() }
 // TestBridgeOverABadLine: a connection that is cut again and again loses nothing and doubles nothing of QoS 2.
 func TestBridgeOverABadLine(t *testing.T) {
 	versions(t, func(t *testing.T, v BridgeVersion) {
-		broker := newRealBroker(t)
+		broker := newRealBroker(t, keepsOrder)
 		broker.start()
 		line := newCutter(t, broker.address(), false)
 		a := &backend{t: t}
 		a.connect(broker.url(), wire.Filter{Filter: "#", SubOptions: wire.SubOptions{QoS: 2}})
-		p := startBridge(t, BridgeSpec{URLs: []string{line.url()}, Version: v, QoS: 2})
+		p := startBridge(t, BridgeSpec{URLs: []string{line.url()}, Version: v, QoS: 2, MaxInFlight: 50})
 		leg := p.Leg(pool.Received)
 		const each = 400
 		for n := range each {
@@ -462,7 +467,7 @@ func TestBridgeOverTLS(t *testing.T) {
 
 // TestBridgeGivesUpAMember: with two brokers, what is in flight at one that stays away goes to the other.
 func TestBridgeGivesUpAMember(t *testing.T) {
-	broker := newRealBroker(t)
+	broker := newRealBroker(t, keepsOrder)
 	broker.start()
 	silent, err := net.Listen("tcp", "127.0.0.1:0") // accepts a connection, then answers no PUBLISH
 	if err != nil {
