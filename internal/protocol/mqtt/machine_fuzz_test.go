@@ -291,14 +291,36 @@ func FuzzMachine(f *testing.F) {
 		if planted {
 			continue
 		}
-		f.Add(fuzzSubscriber, b, []byte{byte(i * 7), 0x02 | 15<<3, 0x04 | 3<<3, 0x03 | 1<<3, 0x04 | 16<<3, 0x0e})
+		for q := range byte(3) {
+			f.Add(fuzzSubscriber(q), b, fuzzPlan(byte(i)*7+q))
+		}
 	}
 	f.Fuzz(func(t *testing.T, one, two, plan []byte) { fuzzMachine(t, one, two, plan, planted) })
 }
 
-// fuzzSubscriber is a client that takes everything.
-var fuzzSubscriber = append(wire.AppendConnect(nil, &wire.Connect{Version: wire.V5, ClientID: []byte("s"), ReceiveMax: 9, SessionExpiry: 50, RequestProblemInfo: true}),
-	wire.AppendSubscribe(nil, wire.V5, 1, 5, []wire.Filter{{Filter: "#", SubOptions: wire.SubOptions{QoS: 2}}})...)
+// fuzzSubscriber is a client that takes everything and acknowledges it.
+func fuzzSubscriber(q byte) []byte {
+	b := wire.AppendConnect(nil, &wire.Connect{Version: wire.V5, ClientID: []byte("s"), ReceiveMax: 9, SessionExpiry: 50, RequestProblemInfo: true})
+	b = wire.AppendSubscribe(b, wire.V5, 1, 5, []wire.Filter{{Filter: "#", SubOptions: wire.SubOptions{QoS: q}}})
+	for id := range uint16(20) {
+		if q < 2 {
+			b = wire.AppendAck(b, wire.V5, wire.PUBACK, id+1, wire.Success, "")
+		} else {
+			b = wire.AppendAck(b, wire.V5, wire.PUBREC, id+1, wire.Success, "")
+			b = wire.AppendAck(b, wire.V5, wire.PUBCOMP, id+1, wire.Success, "")
+		}
+	}
+	return b
+}
+
+// fuzzPlan lets the first client subscribe, then both take turns, with time in between.
+func fuzzPlan(config byte) []byte {
+	plan := []byte{config, 1<<1 | 2<<3}
+	for range 12 {
+		plan = append(plan, 1|1<<1|2<<3, 2<<1|3<<3, 3<<3)
+	}
+	return plan
+}
 
 // The body of the fuzz target finds a planted bug from the seeds, by nothing but random changes of a few bytes.
 func TestPlantedPanicIsFound(t *testing.T) {
