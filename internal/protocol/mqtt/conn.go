@@ -129,6 +129,7 @@ func (c *conn) Authenticate(cr *identity.Credentials) {
 		p, d, err := chain.Authenticate(ctx, cr)
 		cancel()
 		l.Post(func() {
+			defer c.c.Recover()
 			c.c.ResumeRead()
 			c.authenticated(p, d, err)
 		})
