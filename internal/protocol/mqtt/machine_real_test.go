@@ -1,6 +1,7 @@
 package mqtt
 
 import (
+	"errors"
 	"context"
 	"fmt"
 	"io"
@@ -165,7 +166,7 @@ func (c *realClient) next() string {
 		}
 		b := make([]byte, 64<<10)
 		n, err := c.conn.Read(b)
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return "end"
 		}
 		if err != nil {

@@ -112,7 +112,7 @@ func (c *scriptClient) speak(sent []byte) {
 	}
 }
 
-func (s *scriptClient) over() bool { return s.simLink == nil || s.closed }
+func (c *scriptClient) over() bool { return c.simLink == nil || c.closed }
 
 var isOutput = regexp.MustCompile(`^(\w+ [<!]|#=) `)
 
