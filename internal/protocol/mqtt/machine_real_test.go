@@ -1,8 +1,8 @@
 package mqtt
 
 import (
-	"errors"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
