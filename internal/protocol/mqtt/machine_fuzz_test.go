@@ -278,7 +278,7 @@ func scriptSeeds(tb testing.TB) (streams [][]byte) {
 // nothing panics, what is kept stays within its bounds, what is sent is well-formed, every ticket is settled and every
 // session ends. With WINDROSE_PLANT=1 the connection has the bug of plantedBug; the fuzzer finds it within a minute:
 //
-//	WINDROSE_PLANT=1 go test ./internal/protocol/mqtt -run XXX -fuzz FuzzMachine -fuzztime 60s
+//	WINDROSE_PLANT=1 go test ./internal/protocol/mqtt -run ... -fuzz FuzzMachine -fuzztime 60s
 //
 // TestPlantedPanicIsFound does the same without the fuzzer's help.
 func FuzzMachine(f *testing.F) {
