@@ -235,3 +235,32 @@ func TestOrphansAreBounded(t *testing.T) {
 		})
 	}
 }
+
+// An exactly-once event that was sent again, and released before its repeated answer had its turn: the answer is not sent,
+// and the id is free for another event.
+func TestReleaseOvertakesARepeatedAnswer(t *testing.T) {
+	s := newSim(t, 1, 1<<20, 30*time.Second, testLimits())
+	x := &simTarget{}
+	s.routeTo("x", x)
+	sub, _ := s.connect(0, Hello{ClientID: "sub", Clean: true})
+	s.subscribe(sub, "t", 0)
+	pub, _ := s.connect(0, Hello{ClientID: "pub", Expiry: Never, Quota: true})
+	pub.publish("t", "one", event.ExactlyOnce, 5, false)
+	pub.publish("x", "", event.AtLeastOnce, 6, false) // has no answer yet
+	pub.publish("t", "one", event.ExactlyOnce, 5, true)
+	if !pub.s.Released(5) {
+		t.Fatal("not known")
+	}
+	pub.publish("t", "two", event.ExactlyOnce, 5, false)
+	x.open[0].Settle(event.Accepted)
+	s.run()
+	if got := fmt.Sprint(pub.answers); strings.Count(got, "{5 2 ") != 2 || strings.Count(got, "{6 1 ") != 1 || len(pub.answers) != 3 {
+		t.Errorf("answers %v", got)
+	}
+	if !slices.Equal(sub.payloads, []string{"one", "two"}) {
+		t.Errorf("delivered %v", sub.payloads)
+	}
+	if pub.s.Released(5); pub.s.Unanswered() != 0 {
+		t.Errorf("%d of the quota are lost", pub.s.Unanswered())
+	}
+}

@@ -21,14 +21,18 @@ var (
 // refusing and silent targets, tiny credit between loops and time: nobody is answered twice, an exactly-once event walks
 // once, lanes keep their order, windows are kept, nothing gets stuck, and everything that was borrowed comes back.
 func TestSessionProperty(t *testing.T) {
-	rapid.Check(t, func(rt *rapid.T) {
-		w := newPropWorld(rt)
-		rt.Repeat(map[string]func(*rapid.T){
-			"publish": w.publish, "publish2": w.publish, "turn": w.someTurn, "read": w.read, "drop": w.drop, "connect": w.connect,
-			"answer": w.answer, "mode": w.mode, "time": w.time,
+	for i := range 10 {
+		t.Run(fmt.Sprint(i), func(t *testing.T) {
+			rapid.Check(t, func(rt *rapid.T) {
+				w := newPropWorld(rt)
+				rt.Repeat(map[string]func(*rapid.T){
+					"publish": w.publish, "publish2": w.publish, "again": w.again, "turn": w.someTurn, "read": w.read, "ack": w.ack, "drop": w.drop,
+					"connect": w.connect, "answer": w.answer, "mode": w.mode, "time": w.time,
+				})
+				w.finish()
+			})
 		})
-		w.finish()
-	})
+	}
 }
 
 func newPropWorld(rt *rapid.T) *propWorld {
@@ -55,7 +59,7 @@ func newPropWorld(rt *rapid.T) *propWorld {
 	w.s.net.SetTable(tbl)
 	w.s.sync()
 	for i := range rapid.IntRange(1, 4).Draw(rt, "clients") {
-		c := &propClient{w: w, id: fmt.Sprint("c", i), seqs: map[string]int{}, subs: map[string]event.QoS{}, seen: map[string]int{}}
+		c := &propClient{w: w, id: fmt.Sprint("c", i), seqs: map[string]int{}, subs: map[string]event.QoS{}, seen: map[string]int{}, fresh: map[string]int{}}
 		c.forget()
 		for _, f := range propFilters {
 			if rapid.IntRange(0, 2).Draw(rt, "subscribes") == 0 {
@@ -63,7 +67,7 @@ func newPropWorld(rt *rapid.T) *propWorld {
 			}
 		}
 		w.clients = append(w.clients, c)
-		c.connect(i%loops, false, Never, 1000)
+		c.connect(i%loops, false, Never, 100, 1000)
 	}
 	return w
 }
@@ -74,10 +78,13 @@ func (w *propWorld) some(rt *rapid.T) *propClient {
 
 func (w *propWorld) publish(rt *rapid.T) {
 	c := w.some(rt)
-	if c.p == nil || len(c.out) > 30 {
-		return
+	topic := rapid.SampledFrom(propTopics).Draw(rt, "topic")
+	for range rapid.IntRange(1, 6).Draw(rt, "events") {
+		if c.p == nil || len(c.out) > 30 {
+			return
+		}
+		c.publish(topic, event.QoS(rapid.IntRange(0, 2).Draw(rt, "qos")))
 	}
-	c.publish(rapid.SampledFrom(propTopics).Draw(rt, "topic"), event.QoS(rapid.IntRange(0, 2).Draw(rt, "qos")))
 }
 
 func (w *propWorld) someTurn(rt *rapid.T) {
@@ -95,6 +102,22 @@ func (w *propWorld) someTurn(rt *rapid.T) {
 func (w *propWorld) read(rt *rapid.T) {
 	if c := w.some(rt); c.p != nil {
 		c.read(rapid.IntRange(1, 8).Draw(rt, "packets"))
+	}
+}
+
+func (w *propWorld) ack(rt *rapid.T) {
+	if c := w.some(rt); c.p != nil {
+		c.ack(rapid.IntRange(1, 8).Draw(rt, "packets"))
+	}
+}
+
+func (w *propWorld) again(rt *rapid.T) {
+	c := w.some(rt)
+	for _, x := range c.out {
+		if c.p != nil && x.ev.qos == event.ExactlyOnce && rapid.Bool().Draw(rt, "again") {
+			c.again(x)
+			return
+		}
 	}
 }
 
@@ -116,7 +139,8 @@ func (w *propWorld) connect(rt *rapid.T) {
 	if !w.complete {
 		expiry = rapid.SampledFrom([]uint32{0, 5, Never}).Draw(rt, "expiry")
 	}
-	c.connect(rapid.IntRange(0, len(w.s.loops)-1).Draw(rt, "loop"), clean, expiry, rapid.SampledFrom([]int{1, 4, 1000}).Draw(rt, "room"))
+	c.connect(rapid.IntRange(0, len(w.s.loops)-1).Draw(rt, "loop"), clean, expiry, rapid.SampledFrom([]int{1, 3, 100}).Draw(rt, "window"),
+		rapid.SampledFrom([]int{1, 4, 1000}).Draw(rt, "room"))
 	w.s.sync()
 }
 
@@ -151,10 +175,10 @@ func (w *propWorld) finish() {
 	for _, c := range w.clients {
 		if c.p != nil {
 			c.p.room = 1000
-			c.p.s.Writable()
+			c.p.drained()
 			w.touch(c.p.loop)
 		} else {
-			c.connect(0, false, Never, 1000)
+			c.connect(0, false, Never, 100, 1000)
 		}
 	}
 	for _, x := range w.targets { // some answer, some never
@@ -170,13 +194,14 @@ func (w *propWorld) finish() {
 		w.advance([]time.Duration{2 * time.Millisecond, 32 * time.Second}[i%20/19])
 		for _, c := range w.clients {
 			if c.p == nil { // its outbox was full, or it expired
-				c.connect(0, false, Never, 1000)
+				c.connect(0, false, Never, 100, 1000)
 				quiet = 0
 			}
-			if len(c.p.inbox)+len(c.p.held)+len(c.out) > 0 {
+			if len(c.p.inbox)+len(c.p.acks)+len(c.p.held)+len(c.out) > 0 {
 				quiet = 0
 			}
 			c.read(1 << 20)
+			c.ack(1 << 20)
 		}
 	}
 	for _, c := range w.clients {
@@ -211,7 +236,7 @@ func (w *propWorld) checkComplete() {
 // checkIdle ends every session and looks whether everything is given back.
 func (w *propWorld) checkIdle() {
 	for _, c := range w.clients {
-		c.connect(0, true, 0, 1000)
+		c.connect(0, true, 0, 100, 1000)
 		w.touch(c.p.loop)
 		c.p.end()
 	}

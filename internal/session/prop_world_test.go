@@ -62,11 +62,13 @@ type propClient struct {
 	seqs    map[string]int    // by lane
 	subs    map[string]event.QoS
 	since   map[string]int      // when a subscription was confirmed, in walks of the world
-	seen    map[string]int      // payloads and how often they were new
+	seen    map[string]int      // payloads, and how often they came
+	fresh   map[string]int      // without DUP
 	last    map[string]int      // highest seq that was new, by lane
 	unacked map[uint16]struct{} // deliveries that the server must not exceed the window with
-	server  *Session            // the session that it talked to last
-	session int                 // its number
+	window  int
+	server  *Session // the session that it talked to last
+	session int      // its number
 }
 
 // propPeer is one connection. Owned by the test.
@@ -75,12 +77,14 @@ type propPeer struct {
 	s     *Session
 	loop  int
 	inbox []propPacket
+	acks  []propPacket // deliveries that were read and not acknowledged
 	room  int
 	held  []propHeld
 	wake  loop.Timer
 	owed  map[uint16]int // publishes sent on this connection without an answer, by id
 	gone  bool
-	done  int // subscriptions confirmed
+	full  bool // and is to say when it no longer is
+	done  int  // subscriptions confirmed
 }
 
 type propHeld struct {
@@ -98,7 +102,7 @@ func (p *propPeer) Send(ev *event.Event, d Delivery) bool {
 		c.w.check(d.ID != 0, "%s: packet id 0", c.id)
 		c.w.check(!open, "%s: packet id %d is in use", c.id, d.ID)
 		c.unacked[d.ID] = struct{}{}
-		c.w.check(len(c.unacked) <= c.w.window, "%s: %d deliveries without acknowledgement, window %d", c.id, len(c.unacked), c.w.window)
+		c.w.check(len(c.unacked) <= c.window, "%s: %d deliveries without acknowledgement, window %d", c.id, len(c.unacked), c.window)
 	}
 	p.inbox = append(p.inbox, propPacket{kind: pkPublish, id: d.ID, d: d, payload: string(ev.Payload)})
 	return true
@@ -109,7 +113,21 @@ func (p *propPeer) Release(id uint16) {
 	p.inbox = append(p.inbox, propPacket{kind: pkRelease, id: id})
 }
 
-func (p *propPeer) Room() bool { return len(p.inbox) < p.room }
+func (p *propPeer) Room() bool {
+	if len(p.inbox) < p.room {
+		return true
+	}
+	p.full = true
+	return false
+}
+
+// drained says that there is room again, as a connection does: not before half of it is free.
+func (p *propPeer) drained() {
+	if p.full && !p.gone && len(p.inbox) <= p.room/2 {
+		p.full = false
+		p.s.Writable()
+	}
+}
 
 func (p *propPeer) Answer(r Receipt) {
 	p.c.w.check(!p.gone, "%s: answered on a connection that is gone", p.c.id)
@@ -215,11 +233,12 @@ func (w *propWorld) advance(d time.Duration) {
 }
 
 // connect opens or resumes the client's session by a connection to loop i, which moves to the session's home.
-func (c *propClient) connect(i int, clean bool, expiry uint32, room int) {
+func (c *propClient) connect(i int, clean bool, expiry uint32, window, room int) {
 	w := c.w
+	c.window = min(window, w.window)
 	p := &propPeer{c: c, loop: i, room: room, owed: map[uint16]int{}}
 	p.wake.Init(p)
-	hello := Hello{ClientID: c.id, Clean: clean, Expiry: expiry, Window: w.window, Quota: c.id != "c0"}
+	hello := Hello{ClientID: c.id, Clean: clean, Expiry: expiry, Window: window, Quota: c.id != "c0"}
 	s, present, home, err := w.s.hosts[i].Open(&hello, p)
 	if s == nil && err == nil {
 		w.touch(i)
@@ -384,7 +403,6 @@ func (c *propClient) release(x *propPub) {
 func (c *propClient) read(n int) {
 	p := c.p
 	for ; n > 0 && len(p.inbox) > 0 && !p.gone; n-- {
-		full := !p.Room()
 		k := p.inbox[0]
 		p.inbox = p.inbox[1:]
 		switch k.kind {
@@ -400,9 +418,7 @@ func (c *propClient) read(n int) {
 		case pkComplete:
 			c.out = slices.DeleteFunc(c.out, func(x *propPub) bool { return x.id == k.id && x.rec })
 		}
-		if full && !p.gone && p.Room() {
-			p.s.Writable()
-		}
+		p.drained()
 		c.w.touch(p.loop)
 	}
 }
@@ -416,16 +432,40 @@ func (c *propClient) take(p *propPeer, k propPacket) {
 	} else {
 		w.check(c.in[k.id] == k.payload, "%s: id %d is %s and was %s", c.id, k.id, k.payload, c.in[k.id])
 	}
-	switch k.d.QoS {
-	case event.AtLeastOnce:
-		delete(c.unacked, k.id)
-		a := p.s.Acked(k.id)
-		w.check(a == AckOK, "%s: PUBACK %d: %d", c.id, k.id, a)
-	case event.ExactlyOnce:
+	if k.d.QoS == event.ExactlyOnce {
 		c.in[k.id] = k.payload
-		a := p.s.Got(k.id, false)
-		w.check(a == AckOK, "%s: PUBREC %d: %d", c.id, k.id, a)
-		p.Release(k.id)
+	}
+	if k.d.QoS > event.AtMostOnce {
+		p.acks = append(p.acks, k)
+	}
+}
+
+// ack acknowledges the first n deliveries that were read.
+func (c *propClient) ack(n int) {
+	p := c.p
+	for ; n > 0 && len(p.acks) > 0 && !p.gone; n-- {
+		k := p.acks[0]
+		p.acks = p.acks[1:]
+		if k.d.QoS == event.AtLeastOnce {
+			delete(c.unacked, k.id)
+			a := p.s.Acked(k.id)
+			c.w.check(a == AckOK, "%s: PUBACK %d: %d", c.id, k.id, a)
+		} else {
+			a := p.s.Got(k.id, false)
+			c.w.check(a == AckOK, "%s: PUBREC %d: %d", c.id, k.id, a)
+			p.Release(k.id)
+		}
+		c.w.touch(p.loop)
+	}
+}
+
+// again sends an exactly-once event again on the same connection, unless its refusal is on its way.
+func (c *propClient) again(x *propPub) {
+	if !x.rec && !x.ev.refused && len(c.p.held) == 0 {
+		c.p.walk(propHeld{x, x.ev, true})
+		if c.p != nil {
+			c.w.touch(c.p.loop)
+		}
 	}
 }
 
@@ -433,14 +473,12 @@ func (c *propClient) take(p *propPeer, k propPacket) {
 func (c *propClient) note(ev *propEvent, d Delivery) {
 	w := c.w
 	lane := fmt.Sprintf("%s|%d|%s|%d", ev.from.id, ev.session, ev.topic, ev.qos)
-	c.seen[ev.payload]++
-	n := c.seen[ev.payload]
-	if d.QoS == event.AtLeastOnce && d.Dup {
-		w.check(n >= 1, "")
-	} else {
+	if !d.Dup {
+		c.fresh[ev.payload]++
+		n := c.fresh[ev.payload]
 		w.check(n <= ev.walks, "%s: %s is delivered %d times and walked %d times", c.id, ev.payload, n, ev.walks)
 	}
-	if n > 1 {
+	if c.seen[ev.payload]++; c.seen[ev.payload] > 1 {
 		return
 	}
 	if ev.seq < c.last[lane] {

@@ -18,6 +18,7 @@ type Receipt struct {
 type inbound struct {
 	Receipt
 	settled bool
+	repeat  bool // an answer that was given before; ID 0: and is not wanted any more
 }
 
 // orphan is a receipt whose connection went away before its answer. It keeps the outcome for the client's retry, which
@@ -41,6 +42,7 @@ type receipts struct {
 	open    map[uint16]uint32
 	conn    uint32 // number of this connection
 	counted int    // of open, those of this connection
+	repeats int    // of ring
 }
 
 // orphanMax bounds, in times of the client's quota, the receipts that are kept for a retry which may as well walk again.
@@ -81,7 +83,10 @@ func (r *receipts) repeat(id uint16) bool {
 	if _, ok := r.open[id]; !ok {
 		return false
 	}
-	r.settle(r.push(id, event.ExactlyOnce), event.Accepted)
+	r.push(id, event.ExactlyOnce)
+	x := &r.ring[len(r.ring)-1]
+	x.settled, x.repeat = true, true
+	r.repeats++
 	return true
 }
 
@@ -91,13 +96,19 @@ func (r *receipts) release(id uint16) bool {
 		return false
 	}
 	c, ok := r.open[id]
-	if ok {
-		delete(r.open, id)
-		if c == r.conn {
-			r.counted--
+	if !ok {
+		return false
+	}
+	delete(r.open, id)
+	if c == r.conn {
+		r.counted--
+	}
+	for i := r.head; r.repeats > 0 && i < len(r.ring); i++ { // the id is free: a repeat must not take it again
+		if x := &r.ring[i]; x.repeat && x.ID == id {
+			x.ID = 0
 		}
 	}
-	return ok
+	return true
 }
 
 // push adds a receipt and returns its number.
@@ -210,6 +221,7 @@ func (r *receipts) detach(keep int) {
 	for i, x := range r.ring[r.head:] {
 		_, ok := known[Receipt{ID: x.ID, QoS: x.QoS}]
 		switch {
+		case x.repeat:
 		case x.taken():
 			r.holdLate(x.ID)
 		case !ok:
@@ -217,7 +229,7 @@ func (r *receipts) detach(keep int) {
 		}
 	}
 	r.first += uint32(len(r.ring) - r.head)
-	r.ring, r.head = nil, 0
+	r.ring, r.head, r.repeats = nil, 0, 0
 	excess := len(r.orphans) - keep
 	if excess <= 0 {
 		return
@@ -236,19 +248,24 @@ const ringKeep = 64
 
 // next takes the first receipt off when its answer is due.
 func (r *receipts) next() (Receipt, bool) {
-	if r == nil || r.head == len(r.ring) || !r.ring[r.head].settled {
-		return Receipt{}, false
+	for r != nil && r.head < len(r.ring) && r.ring[r.head].settled {
+		x := r.ring[r.head]
+		r.head++
+		r.first++
+		switch {
+		case r.head == len(r.ring) && cap(r.ring) > ringKeep:
+			r.ring, r.head = nil, 0
+		case r.head == len(r.ring):
+			r.ring, r.head = r.ring[:0], 0
+		case r.head >= ringKeep && r.head > len(r.ring)/2:
+			r.ring, r.head = r.ring[:copy(r.ring, r.ring[r.head:])], 0
+		}
+		if x.repeat {
+			r.repeats--
+		}
+		if x.ID != 0 {
+			return x.Receipt, true
+		}
 	}
-	x := r.ring[r.head].Receipt
-	r.head++
-	r.first++
-	switch {
-	case r.head == len(r.ring) && cap(r.ring) > ringKeep:
-		r.ring, r.head = nil, 0
-	case r.head == len(r.ring):
-		r.ring, r.head = r.ring[:0], 0
-	case r.head >= ringKeep && r.head > len(r.ring)/2:
-		r.ring, r.head = r.ring[:copy(r.ring, r.ring[r.head:])], 0
-	}
-	return x, true
+	return Receipt{}, false
 }
