@@ -269,3 +269,25 @@ func TestMailFlood(t *testing.T) {
 	n.net, n.walks = net, nil
 	n.checkIdle()
 }
+
+// Outcomes of batches that the other loop has not fetched are all there when it does, in their order.
+func TestAnswersMerge(t *testing.T) {
+	c := &walkClock{}
+	p := newPair(c, 10)
+	for i := range 4 {
+		a := answers{list: []settlement{{token: uint64(2*i + 1), n: 1}, {token: uint64(2*i + 2), n: 1, o: event.Timeout}}}
+		p.answers.PostReserved(&a)
+		if len(a.list) != 0 {
+			t.Fatal("what was posted stays")
+		}
+	}
+	var got answers
+	if !p.answers.Take(&got) || len(got.list) != 8 || !c.woken {
+		t.Fatalf("taken: %v", got.list)
+	}
+	for i, s := range got.list {
+		if s.token != uint64(i+1) || (s.o == event.Timeout) != (i%2 == 1) {
+			t.Errorf("%d: %+v", i, s)
+		}
+	}
+}

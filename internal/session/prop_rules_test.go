@@ -264,3 +264,76 @@ func TestReleaseOvertakesARepeatedAnswer(t *testing.T) {
 		t.Errorf("%d of the quota are lost", pub.s.Unanswered())
 	}
 }
+
+// Packet ids go round without 0 and never name two open deliveries, also when the client acknowledges the oldest last.
+func TestPacketIDsGoRound(t *testing.T) {
+	lim := testLimits()
+	lim.Window, lim.Queue = 4, 10
+	s := newSim(t, 1, 1<<20, 30*time.Second, lim)
+	sub, _ := s.connect(0, Hello{ClientID: "sub", Clean: true})
+	s.subscribe(sub, "x", 1)
+	pub, _ := s.connect(0, Hello{ClientID: "pub", Clean: true})
+	open := map[uint16]bool{}
+	seen := 0
+	for range 50_000 {
+		for range 3 {
+			pub.publish("x", "", event.AtLeastOnce, 1, false)
+		}
+		if len(sub.got) == 0 {
+			t.Fatal("nothing is delivered")
+		}
+		var ids []uint16
+		for _, d := range sub.got {
+			if d.ID == 0 || open[d.ID] {
+				t.Fatalf("id %d is used, open are %v", d.ID, open)
+			}
+			open[d.ID] = true
+			ids = append(ids, d.ID)
+		}
+		seen += len(ids)
+		sub.got, sub.payloads, pub.answers = nil, nil, nil
+		slices.Reverse(ids)
+		for _, id := range ids {
+			delete(open, id)
+			if a := sub.s.Acked(id); a != AckOK {
+				t.Fatalf("id %d: %d", id, a)
+			}
+		}
+	}
+	if seen < 140_000 || s.hosts[0].Tally.Dropped[DropQueueFull] != 0 {
+		t.Errorf("%d deliveries, %d dropped", seen, s.hosts[0].Tally.Dropped[DropQueueFull])
+	}
+}
+
+// An event that no session published (of a source) walks when there is room, in order, and its ticket is settled once.
+func TestInjectedEventsWalkInOrder(t *testing.T) {
+	s := newSim(t, 2, 300, 30*time.Second, testLimits())
+	far, _ := s.connect(1, Hello{ClientID: "far", Clean: true, Window: 100})
+	s.subscribe(far, "x", 0)
+	settled := &simSettler{got: map[uint64]event.Outcome{}, t: t}
+	const events = 50
+	for i := range events {
+		ev := event.Event{Topic: []byte("x"), Payload: fmt.Appendf(nil, "%03d", i), QoS: event.AtLeastOnce}
+		s.hosts[0].Inject(ev.Keep(), event.Ticket{To: settled, Token: uint64(i)})
+	}
+	s.advance(time.Second)
+	if len(settled.got) != events {
+		t.Errorf("%d of %d settled", len(settled.got), events)
+	}
+	if len(far.payloads) != events || !slices.IsSorted(far.payloads) {
+		t.Errorf("delivered %v", far.payloads)
+	}
+}
+
+// simSettler notes outcomes. Owned by the test.
+type simSettler struct {
+	t   *testing.T
+	got map[uint64]event.Outcome
+}
+
+func (x *simSettler) Settle(token uint64, o event.Outcome, _ int) {
+	if _, ok := x.got[token]; ok {
+		x.t.Errorf("event %d is settled twice", token)
+	}
+	x.got[token] = o
+}
