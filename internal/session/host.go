@@ -422,6 +422,7 @@ func (s *Session) publishWill() {
 	}
 	h.keepRetained(&ev)
 	h.walk.Walk(&ev, event.Ticket{})
+	h.clock.Wake() // this turn's mail may have gone already: a lost connection is noticed late in it
 }
 
 func (h *Host) dead(ev *event.Kept, s *Session, reason string) {

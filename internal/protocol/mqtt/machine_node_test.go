@@ -359,8 +359,7 @@ func (c *simLink) present(b []byte) {
 // finish is the end of the socket.
 func (c *simLink) finish(err error) {
 	if !c.ended {
-		c.ended, c.err, c.in, c.arriving = true, err, nil, nil
-		c.loop().Wake()
+		c.ended, c.err, c.in, c.arriving = true, err, nil, nil // tellClosed follows in this turn
 	}
 }
 

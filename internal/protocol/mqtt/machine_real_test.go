@@ -280,3 +280,28 @@ func TestNodeStops(t *testing.T) {
 	c.expect("DISCONNECT 8b")
 	c.expect("end")
 }
+
+// The will of a connection that is lost reaches subscribers of every loop at once, also where nothing else happens on the
+// loop that lost it.
+func TestWillCrossesLoops(t *testing.T) {
+	n := newRealNode(t, 3, realOptions{})
+	var subs []*realClient
+	for i := range 6 {
+		c := n.dial(fmt.Sprint("sub", i))
+		c.send("SUBSCRIBE id=1 w")
+		c.expect("SUBACK id=1 00")
+		subs = append(subs, c)
+	}
+	for i := range 6 {
+		c := n.connect(fmt.Sprintf("v5 clean id=gone%d will=w:%d", i, i))
+		c.expect(welcomed)
+		time.Sleep(50 * time.Millisecond) // the loops have gone to sleep
+		_ = c.conn.Close()
+		for j, s := range subs {
+			_ = s.conn.SetDeadline(time.Now().Add(3 * time.Second))
+			if got, want := s.next(), fmt.Sprintf("PUBLISH w %d q0", i); got != want {
+				t.Fatalf("subscriber %d got %s, want %s", j, got, want)
+			}
+		}
+	}
+}
