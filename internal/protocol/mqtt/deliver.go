@@ -28,7 +28,7 @@ func (m *machine) Send(ev *event.Event, d session.Delivery) bool {
 	if m.version == wire.V5 {
 		p.Meta = ev.Meta
 		if ev.Expires != 0 {
-			left := max(ev.Expires-m.env.Now(), 0) // 0: sent again although its time has passed ([MQTT-4.3.3-7])
+			left := max(ev.Expires-m.env.Now(), 0)                                               // 0: sent again although its time has passed ([MQTT-4.3.3-7])
 			p.Expiry, p.HasExpiry = uint32((left+int64(time.Second)-2)/int64(time.Second)), true // walk makes a nanosecond of 0 s
 		}
 		p.SubIDs = sc.ids[:0]
