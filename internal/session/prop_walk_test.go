@@ -172,6 +172,7 @@ func (w *propWorld) time(rt *rapid.T) {
 
 // finish lets everything come to its end, and looks whether it did.
 func (w *propWorld) finish() {
+	w.calm = true
 	for _, c := range w.clients {
 		if c.p != nil {
 			c.p.room = 1000

@@ -37,8 +37,9 @@ type propEvent struct {
 	seq     int // in its lane
 	session int // of its publisher: lanes end with it
 	walks   int
-	walked  int // when it walked first, in walks of the world
-	refused bool
+	walked  int  // when it walked first, in walks of the world
+	refused bool // by the last answer
+	taken   bool
 	outcome event.Outcome
 	heard   bool
 }
@@ -135,8 +136,8 @@ func (p *propPeer) Answer(r Receipt) {
 	p.c.w.check(p.owed[r.ID] >= 0, "%s: id %d is answered more often than it was published", p.c.id, r.ID)
 	p.inbox = append(p.inbox, propPacket{kind: pkAnswer, id: r.ID, answer: r})
 	for _, x := range p.c.out {
-		if x.id == r.ID && !r.Outcome.OK() {
-			x.ev.refused = true
+		if x.id == r.ID {
+			x.ev.refused, x.ev.taken = !r.Outcome.OK(), r.Outcome.OK()
 		}
 	}
 	if len(p.held) > 0 {
@@ -144,7 +145,17 @@ func (p *propPeer) Answer(r Receipt) {
 	}
 }
 
-func (p *propPeer) Kick(Why) { p.end() }
+// Kick ends the connection behind what was sent before: the client reads the answers among it.
+func (p *propPeer) Kick(Why) {
+	if !p.gone && p.c.w.calm {
+		for _, k := range p.inbox {
+			if k.kind == pkAnswer {
+				p.c.answered(k, false)
+			}
+		}
+	}
+	p.end()
+}
 
 func (p *propPeer) end() {
 	if p.gone {
@@ -169,6 +180,7 @@ type propWorld struct {
 	events   map[string]*propEvent
 	walks    int
 	window   int
+	calm     bool // the end: clients read what they are sent before they are disconnected
 	complete bool // no outbox is ever full and no session ends by time: everything must arrive
 }
 
@@ -358,7 +370,7 @@ func (p *propPeer) walk(h propHeld) bool {
 	if first {
 		h.ev.walked = w.walks
 	}
-	refused := h.ev.refused
+	refused, taken := h.ev.refused, h.ev.taken
 	h.ev.refused = false // Answer says, if it comes within
 	why, until := p.s.Publish(ev, id, h.dup)
 	if why != Go {
@@ -378,7 +390,7 @@ func (p *propPeer) walk(h propHeld) bool {
 	if host.Tally.Received != before {
 		w.walks++
 		if h.ev.qos == event.ExactlyOnce {
-			w.check(first || refused, "%s walks again", h.ev.payload)
+			w.check(!taken, "%s walks again", h.ev.payload)
 		}
 		if h.ev.qos == event.AtMostOnce {
 			w.check(first, "%s walks again", h.ev.payload)
@@ -409,7 +421,7 @@ func (c *propClient) read(n int) {
 		case pkPublish:
 			c.take(p, k)
 		case pkAnswer:
-			c.answered(k)
+			c.answered(k, true)
 		case pkRelease:
 			delete(c.in, k.id)
 			delete(c.unacked, k.id)
@@ -476,7 +488,7 @@ func (c *propClient) note(ev *propEvent, d Delivery) {
 	if !d.Dup {
 		c.fresh[ev.payload]++
 		n := c.fresh[ev.payload]
-		w.check(n <= ev.walks, "%s: %s is delivered %d times and walked %d times", c.id, ev.payload, n, ev.walks)
+		w.check(n <= ev.walks && (ev.qos < event.ExactlyOnce || n == 1), "%s: %s is delivered %d times and walked %d times", c.id, ev.payload, n, ev.walks)
 	}
 	if c.seen[ev.payload]++; c.seen[ev.payload] > 1 {
 		return
@@ -488,7 +500,7 @@ func (c *propClient) note(ev *propEvent, d Delivery) {
 	c.last[lane] = ev.seq
 }
 
-func (c *propClient) answered(k propPacket) {
+func (c *propClient) answered(k propPacket, release bool) {
 	i := slices.IndexFunc(c.out, func(x *propPub) bool { return x.id == k.id })
 	if i < 0 {
 		return // of a retry that crossed its answer
@@ -497,8 +509,9 @@ func (c *propClient) answered(k propPacket) {
 	c.w.check(x.ev.qos == k.answer.QoS, "%s: the answer to id %d is for QoS %d", c.id, k.id, k.answer.QoS)
 	x.ev.outcome, x.ev.heard = k.answer.Outcome, true
 	if k.answer.QoS == event.ExactlyOnce && k.answer.Outcome.OK() {
-		x.rec = true
-		c.release(x)
+		if x.rec = true; release {
+			c.release(x)
+		}
 		return
 	}
 	c.out = slices.Delete(c.out, i, i+1)
