@@ -337,3 +337,42 @@ func (x *simSettler) Settle(token uint64, o event.Outcome, _ int) {
 	}
 	x.got[token] = o
 }
+
+// [MQTT-4.6.0-6], [MQTT-4.4.0-1]: an event that comes when there is room again, but nobody has said so yet, goes behind what
+// waits and behind what is to be sent again.
+func TestNewEventsDoNotOvertake(t *testing.T) {
+	s := newSim(t, 1, 1<<20, 30*time.Second, testLimits())
+	sub, _ := s.connect(0, Hello{ClientID: "sub", Expiry: Never})
+	s.subscribe(sub, "x", event.AtLeastOnce)
+	pub, _ := s.connect(0, Hello{ClientID: "pub", Clean: true})
+	send := func(payload string) { pub.publish("x", payload, event.AtLeastOnce, 1, false) }
+	send("1")
+	sub.full = true
+	send("2")
+	sub.full = false
+	send("3")
+	if !slices.Equal(sub.payloads, []string{"1"}) {
+		t.Errorf("sent %v while 2 waits", sub.payloads)
+	}
+	sub.s.Writable()
+	if !slices.Equal(sub.payloads, []string{"1", "2", "3"}) {
+		t.Errorf("sent %v", sub.payloads)
+	}
+	sub.s.Detach(sub, false)
+	again := &simPeer{full: true}
+	ses, _, _, err := s.hosts[0].Open(&Hello{ClientID: "sub", Expiry: Never}, again)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again.s = ses
+	ses.Start()
+	again.full = false
+	send("4")
+	if len(again.payloads) != 0 {
+		t.Errorf("sent %v before what is to be sent again", again.payloads)
+	}
+	ses.Writable()
+	if !slices.Equal(again.payloads, []string{"1", "2", "3", "4"}) {
+		t.Errorf("sent %v", again.payloads)
+	}
+}
