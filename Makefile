@@ -9,9 +9,9 @@ GOLANGCI_VERSION    := v2.12.2
 GOVULNCHECK_VERSION := v1.9.0
 GOLANGCI            := $(TOOLS)/golangci-lint-$(GOLANGCI_VERSION)
 
-# How long each fuzz target runs; how long a soak is, how many checks a property gets in it and how often a script is
+# How many inputs each fuzz target gets (or how long it runs, as 30s); how long a soak is, how many checks a property gets in it and how often a script is
 # repeated; where the conformance suites are.
-FUZZTIME    ?= 5s
+FUZZ        ?= 30000x
 FUZZFLOOR   ?= 80
 SOAKTIME    ?= 10m
 SOAKCHECKS  ?= 20000
@@ -24,7 +24,7 @@ export WINDROSE_REQUIRE_PEERS ?= 1
 endif
 export WINDROSE_CONFORMANCE := $(abspath $(CONFORMANCE))
 
-TEST_STEPS := peers fmt-check vet portable lint unit variants fuzz e2e conformance
+TEST_STEPS := peers fmt-check vet portable lint unit variants fuzz fuzz-cover e2e conformance
 
 .DEFAULT_GOAL := help
 .PHONY: help run build test peers fmt fmt-check vet portable lint unit variants guard fuzz fuzz-cover soak e2e conformance bench cover vuln generate clean
@@ -82,8 +82,8 @@ variants: ## the other builds: turns of the loops timed, and loops without epoll
 guard: ## only the repository tests
 	$(GO) test -count=1 ./guard/
 
-fuzz: ## every fuzz target for FUZZTIME
-	@e2e/fuzz.sh $(FUZZTIME)
+fuzz: ## every fuzz target with FUZZ inputs
+	@e2e/fuzz.sh $(FUZZ)
 
 fuzz-cover: ## what the fuzz targets of codec and machine reach with their seeds alone; fails below FUZZFLOOR percent
 	@for pkg in ./internal/protocol/mqtt/wire ./internal/protocol/mqtt; do \

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 
 	"github.com/windrose-edc/windrose/internal/event"
 )
@@ -48,6 +49,7 @@ type rule struct {
 	allow, publish, subscribe bool
 
 	pattern  event.Pattern
+	leads    bool           // the first value stands in the first level
 	values   []sessionValue // what the names of pattern stand for
 	client   glob
 	user     glob
@@ -71,7 +73,7 @@ func NewACL(rules []ACLSpec) (*ACL, error) {
 }
 
 func newRule(spec *ACLSpec) (r rule, err error) {
-	r = rule{allow: len(spec.Allow) > 0, client: newGlob(spec.Client), user: newGlob(spec.User), listener: spec.Listener}
+	r = rule{allow: len(spec.Allow) > 0, leads: strings.HasPrefix(spec.Topic, "{"), client: newGlob(spec.Client), user: newGlob(spec.User), listener: spec.Listener}
 	if r.allow == (len(spec.Deny) > 0) {
 		return rule{}, errors.New("want either allow or deny")
 	}
@@ -150,7 +152,7 @@ func (r *rule) matches(ctx *Context, o *event.Origin, topic []byte) bool {
 	}
 	ctx.caps = r.pattern.Captures(topic, ctx.caps[:0])
 	for i, level := range ctx.caps {
-		if v := r.values[i].of(o); !usable(v) {
+		if v := r.values[i].of(o); !r.usable(i, v) {
 			if r.allow {
 				return false
 			}
@@ -159,6 +161,13 @@ func (r *rule) matches(ctx *Context, o *event.Origin, topic []byte) bool {
 		}
 	}
 	return len(ctx.caps) == len(r.values)
+}
+
+// usable says whether v can stand in the place of the rule's i-th value. In the first level a value that begins with $
+// cannot: it would open the $-topics. As with every value that cannot, an allowance then fits nothing and a denial fits
+// whatever stands there.
+func (r *rule) usable(i int, v string) bool {
+	return usable(v) && (i > 0 || v[0] != '$' || !r.leads)
 }
 
 // covers says whether every topic that filter matches fits the rule. A level of the filter that is a wildcard never
@@ -178,7 +187,7 @@ func (r *rule) meets(ctx *Context, o *event.Origin, filter []byte) bool {
 		if string(level) == "#" {
 			break
 		}
-		if v := r.values[i].of(o); usable(v) && string(level) != "+" && v != string(level) {
+		if v := r.values[i].of(o); r.usable(i, v) && string(level) != "+" && v != string(level) {
 			return false
 		}
 	}
