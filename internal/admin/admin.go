@@ -1,6 +1,8 @@
-// Package admin is the window into a node: HTTP with liveness, readiness, metrics, a read-only API and a first page. It
-// changes nothing, and it has a budget of its own (connections, requests at once, time) so that whoever looks never
-// takes the node down.
+// Package admin is the window into a node: HTTP with liveness, readiness, metrics, an API and a first page. It has a
+// budget of its own (connections, requests and streams at once, time) so that whoever looks never takes the node down.
+//
+// The API is declared in Go and described by itself at /openapi.yaml: a group of operations is a function registerX in a
+// file of its own, called by routes; register and operation are in rest.go, who may ask what in access.go.
 //
 // What it shows comes from the Node interface, which the composition root implements. Every answer forbids storing and
 // framing and names no other origin; on a loopback address the Host header must name loopback too, so that a web site
@@ -22,13 +24,16 @@ import (
 	"sync"
 	"time"
 
+	"github.com/danielgtaylor/huma/v2"
+
 	"github.com/windrose-edc/windrose/internal/observe"
 )
 
 // The budget of the admin server.
 const (
 	MaxConnections = 256
-	MaxRequests    = 32 // at once, without /livez
+	MaxRequests    = 32 // at once, without /livez and streams
+	MaxStreams     = 16 // at once
 	DrainTime      = 3 * time.Second
 )
 
@@ -40,6 +45,7 @@ type Options struct {
 	Node     Node
 	Logger   *slog.Logger
 	Version  string
+	Loopback Role // what a loopback address gives without a token; None: Viewer
 }
 
 // Server serves one admin address. Immutable after New, but for ln and fresh (guarded by mu) and the history (guarded by
@@ -48,9 +54,14 @@ type Server struct {
 	o        Options
 	http     *http.Server
 	handler  http.Handler
+	mux      *http.ServeMux
+	api      huma.API
+	need     map[string]access // by pattern of the mux; never written after New
 	requests chan struct{}
+	streams  chan struct{}
 	history  history
 	log      *slog.Logger
+	origin   *http.CrossOriginProtection
 
 	refused map[string]*observe.Counter // by reason; never written after New
 	handled map[string]*observe.Counter // by class of status code
@@ -62,18 +73,20 @@ type Server struct {
 
 // New builds a server; nothing listens yet.
 func New(o Options) *Server {
-	s := &Server{o: o, requests: make(chan struct{}, MaxRequests), log: o.Logger, fresh: map[net.Conn]struct{}{}}
+	s := &Server{o: o, requests: make(chan struct{}, MaxRequests), streams: make(chan struct{}, MaxStreams), log: o.Logger, origin: http.NewCrossOriginProtection(), fresh: map[net.Conn]struct{}{}, need: map[string]access{}}
+	s.o.Loopback = max(s.o.Loopback, Viewer)
 	if s.log == nil {
 		s.log = observe.Discard()
 	}
 	s.refused, s.handled = map[string]*observe.Counter{}, map[string]*observe.Counter{}
-	for _, reason := range []string{"busy", "connections", "host", "method"} {
+	for _, reason := range []string{"busy", "connections", "host", "method", "origin", "token", "role"} {
 		s.refused[reason] = o.Registry.Counter("windrose_admin_refused_requests_total", "Requests and connections that the admin server did not take.", "reason", reason)
 	}
 	for _, code := range []string{"2xx", "3xx", "4xx", "5xx"} {
 		s.handled[code] = o.Registry.Counter("windrose_admin_handled_requests_total", "Requests that the admin server answered.", "code", code)
 	}
-	s.handler = s.guard(s.routes())
+	s.mux = s.routes()
+	s.handler = s.guard(s.mux)
 	s.http = &http.Server{
 		Handler:           s.handler,
 		ReadHeaderTimeout: 5 * time.Second,

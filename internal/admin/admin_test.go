@@ -26,7 +26,8 @@ func newTestServer(n Node) *Server {
 // ask sends one request through the handlers as if it came to a loopback address.
 func ask(t *testing.T, s *Server, method, target string, header ...string) *httptest.ResponseRecorder {
 	t.Helper()
-	r := httptest.NewRequestWithContext(t.Context(), method, target, nil)
+	ctx := context.WithValue(t.Context(), http.LocalAddrContextKey, &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 8400})
+	r := httptest.NewRequestWithContext(ctx, method, target, nil)
 	r.Host = "localhost:8400"
 	for i := 0; i+1 < len(header); i += 2 {
 		if header[i] == "Host" {
@@ -169,7 +170,7 @@ func TestDeadLetters(t *testing.T) {
 		}
 	}
 	for _, query := range []string{"?limit=0", "?limit=x", "?limit=1001", "?limit=-1"} {
-		if w := ask(t, s, "GET", "/api/v1/deadletters"+query); w.Code != 400 {
+		if w := ask(t, s, "GET", "/api/v1/deadletters"+query); w.Code != 422 {
 			t.Errorf("%q: %d", query, w.Code)
 		}
 	}
@@ -191,7 +192,7 @@ func TestHistory(t *testing.T) {
 	if err := json.Unmarshal(w.Body.Bytes(), &got); err != nil || len(got) != 3 {
 		t.Errorf("%d points since, want 3 (%v): %s", len(got), err, w.Body)
 	}
-	if w := ask(t, s, "GET", "/api/v1/history?since=x"); w.Code != 400 {
+	if w := ask(t, s, "GET", "/api/v1/history?since=x"); w.Code != 422 {
 		t.Errorf("since=x: %d", w.Code)
 	}
 }

@@ -2,9 +2,9 @@ package admin
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"net/http"
-	"strconv"
 	"strings"
 	"time"
 
@@ -36,33 +36,75 @@ type Ready struct {
 	Checks []Check `json:"checks"`
 }
 
-// routes is the list of everything that can be asked.
-func (s *Server) routes() http.Handler {
+// routes is the list of everything that can be asked. The API's operations are in files of their own.
+func (s *Server) routes() *http.ServeMux {
 	m := http.NewServeMux()
-	m.HandleFunc("/livez", func(w http.ResponseWriter, _ *http.Request) { text(w, http.StatusOK, "ok\n") })
-	m.HandleFunc("/readyz", s.readyz)
-	m.HandleFunc("/metrics", s.metrics)
-	m.HandleFunc("/api/v1/status", func(w http.ResponseWriter, r *http.Request) { reply(w, r, http.StatusOK, s.status()) })
-	m.HandleFunc("/api/v1/info", s.document(func() any { return s.o.Node.Info() }))
-	m.HandleFunc("/api/v1/checks", s.document(func() any { return list(s.o.Node.Checks()) }))
-	m.HandleFunc("/api/v1/listeners", s.document(func() any { return list(s.o.Node.Listeners()) }))
-	m.HandleFunc("/api/v1/pools", s.document(func() any { return list(s.o.Node.Pools()) }))
-	m.HandleFunc("/api/v1/routes", s.document(func() any { return list(s.o.Node.Routes()) }))
-	m.HandleFunc("/api/v1/policies", s.document(func() any { return list(s.o.Node.Policies()) }))
-	m.HandleFunc("/api/v1/totals", s.document(func() any { return s.totals() }))
-	m.HandleFunc("/api/v1/history", s.pastSeconds)
-	m.HandleFunc("/api/v1/deadletters", s.deadLetters)
-	m.HandleFunc("/{$}", s.page)
-	m.HandleFunc("/panels", s.panels)
-	m.HandleFunc("/assets/{name}", asset)
-	m.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		problem(w, r, http.StatusNotFound, "nothing here: try /, /livez, /readyz?verbose, /metrics or /api/v1/status")
-	})
+	plain := func(pattern string, role Role, h http.HandlerFunc) {
+		s.need[pattern] = access{role: role}
+		m.HandleFunc(pattern, h)
+	}
+	plain("GET /livez", None, func(w http.ResponseWriter, _ *http.Request) { text(w, http.StatusOK, "ok\n") })
+	plain("GET /readyz", None, s.readyz)
+	plain("GET /metrics", Viewer, s.metrics)
+	plain("GET /{$}", Viewer, s.page)
+	plain("GET /panels", Viewer, s.panels)
+	plain("GET /assets/{name}", Viewer, asset)
+	plain("/", Viewer, s.nothing)
+	s.api = newAPI(m, s.o.Version)
+	s.registerStatus()
 	return m
 }
 
-func (s *Server) document(f func() any) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) { reply(w, r, http.StatusOK, f()) }
+// registerStatus adds what is told of the node as a whole.
+func (s *Server) registerStatus() {
+	document(s, operation{id: "get-status", path: "/api/v1/status", group: "node", summary: "Everything about the node at once",
+		doc: "What the first page and windrose top show."}, s.status)
+	document(s, operation{id: "get-info", path: "/api/v1/info", group: "node", summary: "What this node is",
+		doc: "Its name, who may change its configuration, and what an operator must know."}, s.o.Node.Info)
+	document(s, operation{id: "get-checks", path: "/api/v1/checks", group: "node", summary: "The parts of readiness",
+		doc: "The node is ready when every check that is not optional is ok."}, func() []Check { return list(s.o.Node.Checks()) })
+	document(s, operation{id: "get-totals", path: "/api/v1/totals", group: "node", summary: "Counters since the start, and gauges",
+		doc: "Refusals and drops by their reason; what is not listed did not happen."}, s.totals)
+	document(s, operation{id: "list-listeners", path: "/api/v1/listeners", group: "objects", summary: "Listeners",
+		doc: "In the order of the configuration."}, func() []Listener { return list(s.o.Node.Listeners()) })
+	document(s, operation{id: "list-pools", path: "/api/v1/pools", group: "objects", summary: "Pools with their members",
+		doc: "In the order of the configuration."}, func() []Pool { return list(s.o.Node.Pools()) })
+	document(s, operation{id: "list-routes", path: "/api/v1/routes", group: "objects", summary: "Routes",
+		doc: "In the order in which events meet them."}, func() []Route { return list(s.o.Node.Routes()) })
+	document(s, operation{id: "list-policies", path: "/api/v1/policies", group: "objects", summary: "Policies with their verdicts",
+		doc: "In the order in which events meet them."}, func() []Policy { return list(s.o.Node.Policies()) })
+	register(s, operation{id: "get-history", method: http.MethodGet, path: "/api/v1/history", group: "node", summary: "The rates of the last five minutes",
+		doc: "One point for each second, oldest first."}, s.pastSeconds)
+	register(s, operation{id: "list-deadletters", method: http.MethodGet, path: "/api/v1/deadletters", group: "deadletters", summary: "Dead letters",
+		doc: "The newest first; payloads are not shown."}, s.deadLetters)
+}
+
+// answer is the body of an operation that has nothing else to tell.
+type answer[T any] struct{ Body T }
+
+// document registers an operation without parameters.
+func document[T any](s *Server, op operation, f func() T) {
+	op.method = http.MethodGet
+	register(s, op, func(context.Context, *struct{}) (*answer[T], error) { return &answer[T]{f()}, nil })
+}
+
+// nothing answers what no pattern took: 405 where another method would be one, else 404.
+func (s *Server) nothing(w http.ResponseWriter, r *http.Request) {
+	var allow []string
+	for _, m := range [...]string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete} {
+		other := r.Clone(r.Context())
+		other.Method = m
+		if _, pattern := s.mux.Handler(other); pattern != "/" {
+			allow = append(allow, m)
+		}
+	}
+	if len(allow) > 0 {
+		s.refused["method"].Inc()
+		w.Header().Set("Allow", strings.Join(allow, ", "))
+		problem(w, r, http.StatusMethodNotAllowed, "this takes "+strings.Join(allow, ", "))
+		return
+	}
+	problem(w, r, http.StatusNotFound, "nothing here: try /, /livez, /readyz?verbose, /metrics, /openapi.yaml or /api/v1/status")
 }
 
 // status asks the node for everything.
@@ -137,33 +179,25 @@ func (s *Server) metrics(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(b.Bytes()) // who asked is gone: nothing to tell anybody
 }
 
-// pastSeconds answers the points after ?since (Unix milliseconds), so that a page asks for what it lacks.
-func (s *Server) pastSeconds(w http.ResponseWriter, r *http.Request) {
-	points := s.history.points()
-	if v := r.URL.Query().Get("since"); v != "" {
-		since, err := strconv.ParseInt(v, 10, 64)
-		if err != nil {
-			problem(w, r, http.StatusBadRequest, "since must be a time in Unix milliseconds")
-			return
-		}
-		for len(points) > 0 && points[0].Time <= since {
-			points = points[1:]
-		}
-	}
-	reply(w, r, http.StatusOK, points)
+type historyInput struct {
+	Since int64 `query:"since" doc:"Unix milliseconds: only what is newer, so that a page asks for what it lacks."`
 }
 
-func (s *Server) deadLetters(w http.ResponseWriter, r *http.Request) {
-	q, limit := r.URL.Query(), 100
-	if v := q.Get("limit"); v != "" {
-		n, err := strconv.Atoi(v)
-		if err != nil || n < 1 || n > MaxDeadLetters {
-			problem(w, r, http.StatusBadRequest, "limit must be a number from 1 to "+strconv.Itoa(MaxDeadLetters))
-			return
-		}
-		limit = n
+func (s *Server) pastSeconds(_ context.Context, in *historyInput) (*answer[[]Point], error) {
+	points := s.history.points()
+	for len(points) > 0 && points[0].Time <= in.Since {
+		points = points[1:]
 	}
-	reply(w, r, http.StatusOK, list(s.o.Node.DeadLetters(q.Get("pool"), limit)))
+	return &answer[[]Point]{points}, nil
+}
+
+type deadLettersInput struct {
+	Pool  string `query:"pool" doc:"Only of this pool."`
+	Limit int    `query:"limit" minimum:"1" maximum:"1000" default:"100" doc:"How many at most."`
+}
+
+func (s *Server) deadLetters(_ context.Context, in *deadLettersInput) (*answer[[]DeadLetter], error) {
+	return &answer[[]DeadLetter]{list(s.o.Node.DeadLetters(in.Pool, in.Limit))}, nil
 }
 
 // list makes an empty list of none, so that a document says [] and never null.

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"context"
 	"net"
 	"net/http"
 	"net/netip"
@@ -32,16 +33,21 @@ func (s *Server) guard(next http.Handler) http.Handler {
 			problem(rec, r, http.StatusMisdirectedRequest, "this address answers to localhost and loopback addresses only: open it as http://localhost:PORT/")
 			return
 		}
-		if r.Method != http.MethodGet && r.Method != http.MethodHead {
-			s.refused["method"].Inc()
-			h.Set("Allow", "GET, HEAD")
-			problem(rec, r, http.StatusMethodNotAllowed, "the admin address is read-only: use GET")
+		if err := s.origin.Check(r); err != nil {
+			s.refused["origin"].Inc()
+			problem(rec, r, http.StatusForbidden, "a web page of another origin may not change anything here")
 			return
 		}
+		_, pattern := s.mux.Handler(r)
+		need := s.need[pattern] // what is not in it asks for nothing: the specification of the API
 		if r.URL.Path != "/livez" {
+			slots := s.requests
+			if need.stream {
+				slots = s.streams
+			}
 			select {
-			case s.requests <- struct{}{}:
-				defer func() { <-s.requests }()
+			case slots <- struct{}{}:
+				defer func() { <-slots }()
 			default:
 				s.refused["busy"].Inc()
 				h.Set("Retry-After", "1")
@@ -49,8 +55,27 @@ func (s *Server) guard(next http.Handler) http.Handler {
 				return
 			}
 		}
-		next.ServeHTTP(rec, r)
+		who := s.identify(r)
+		if code, why := allowed(who, need.role); code != 0 {
+			s.refuse(rec, r, code, why)
+			return
+		}
+		next.ServeHTTP(rec, r.WithContext(context.WithValue(r.Context(), callerKey{}, who)))
+		if r.Method != http.MethodGet && r.Method != http.MethodHead {
+			s.log.Info("admin write", "caller", who.Name, "role", who.Role.String(), "remote", who.Remote, "method", r.Method, "path", r.URL.Path, "status", rec.code)
+		}
 	})
+}
+
+// refuse answers who may not ask.
+func (s *Server) refuse(w http.ResponseWriter, r *http.Request, code int, why string) {
+	if code == http.StatusUnauthorized {
+		s.refused["token"].Inc()
+		w.Header().Set("WWW-Authenticate", `Bearer realm="windrose"`)
+	} else {
+		s.refused["role"].Inc()
+	}
+	problem(w, r, code, why)
 }
 
 // hostAllowed refuses a Host header that a rebinding name would bring. On a loopback address: loopback literals,
@@ -98,3 +123,9 @@ func (r *recorder) Write(p []byte) (int, error) {
 	r.wrote = true
 	return r.ResponseWriter.Write(p)
 }
+
+// Unwrap is for http.ResponseController.
+func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
+
+// Flush implements http.Flusher, for streams.
+func (r *recorder) Flush() { _ = http.NewResponseController(r.ResponseWriter).Flush() } // a writer without it has nothing to flush
