@@ -37,8 +37,13 @@
 // A secret's origin is named only in the secrets section ({file: path} or {env: NAME}); its value is read at load, and
 // appears in no error, dump or document of this package.
 //
+// # History
+//
+// A History keeps what a node has run as it was written, by hash, and puts it back.
+//
 // # Concurrency
 //
 // A Schema is immutable once it is used and safe for concurrent use; each Load has a loader of its own; a Snapshot is
-// immutable after Load and safe for concurrent use, as long as nobody writes to the specs it hands out.
+// immutable after Load and safe for concurrent use, as long as nobody writes to the specs it hands out. A History is safe
+// for concurrent use, by several processes too.
 package config

@@ -24,7 +24,9 @@ type loader struct {
 	entries   map[string][]*Entry
 	singles   map[string]any
 	current   *Entry // the entry that is being decoded
-	inDefault int    // depth of defaults being read: they are not validated, and what they name need not exist
+	roots     []string
+	files     []WrittenFile
+	inDefault int // depth of defaults being read: they are not validated, and what they name need not exist
 }
 
 // pendingRef is a name that must exist when all files are read. Immutable.
@@ -76,6 +78,7 @@ func (l *loader) plan(t reflect.Type) *plan {
 // add reads one file's content and sorts its sections into parts.
 func (l *loader) add(name string, data []byte) {
 	before := l.count()
+	l.files = append(l.files, WrittenFile{name, data})
 	root := l.parse(name, data)
 	if root == nil {
 		if l.count() == before {

@@ -61,7 +61,7 @@ func (l *loader) readAll(files []string) []source {
 		}
 		found := 0
 		for _, e := range entries {
-			if e.IsDir() || !strings.HasSuffix(e.Name(), ".yaml") || strings.HasSuffix(e.Name(), ".test.yaml") {
+			if !isConfigFile(e) {
 				continue
 			}
 			if found++; found > maxFiles {
@@ -75,6 +75,13 @@ func (l *loader) readAll(files []string) []source {
 		}
 	}
 	return out
+}
+
+// isConfigFile says whether an entry of a folder belongs to the configuration. Hidden files do not: editors and WriteFileAtomic
+// put such names beside the real ones.
+func isConfigFile(e os.DirEntry) bool {
+	n := e.Name()
+	return !e.IsDir() && strings.HasSuffix(n, ".yaml") && !strings.HasSuffix(n, ".test.yaml") && !strings.HasPrefix(n, ".")
 }
 
 // reason is an error's cause without the path, which is shown already.

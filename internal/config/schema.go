@@ -86,6 +86,7 @@ func (s *Schema) readSecret(path string) ([]byte, error) {
 // The error is Errors: everything that is wrong, sorted.
 func (s *Schema) Load(files ...string) (*Snapshot, error) {
 	l := newLoader(s, os.LookupEnv)
+	l.roots = files
 	for _, src := range l.readAll(files) {
 		l.add(src.name, src.data)
 	}
@@ -96,6 +97,7 @@ func (s *Schema) Load(files ...string) (*Snapshot, error) {
 // (nil: there are none). The error is Errors.
 func (s *Schema) LoadBytes(name string, b []byte, env func(string) (string, bool)) (*Snapshot, error) {
 	l := newLoader(s, env)
+	l.roots = []string{name}
 	l.add(name, b)
 	return l.finish()
 }

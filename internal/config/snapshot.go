@@ -13,11 +13,19 @@ type Snapshot struct {
 	sections []Section
 	entries  map[string][]Entry
 	singles  map[string]any
+	roots    []string
+	files    []WrittenFile
+}
+
+// WrittenFile is one file of a configuration as it was written. Immutable: nobody may write to Data.
+type WrittenFile struct {
+	Name string // as Load was given it, or found it in a folder
+	Data []byte
 }
 
 // snapshot closes a Load without errors.
 func (l *loader) snapshot(sections []Section) *Snapshot {
-	s := &Snapshot{sections: sections, entries: map[string][]Entry{}, singles: l.singles}
+	s := &Snapshot{sections: sections, entries: map[string][]Entry{}, singles: l.singles, roots: l.roots, files: l.files}
 	for name, es := range l.entries {
 		for _, e := range es {
 			e.seal()
@@ -69,3 +77,9 @@ func (s *Snapshot) Has(section string) bool { return len(s.entries[section]) > 0
 // Single returns a pointer to a single section's struct, with its defaults when the section is not written (see Has);
 // nil when there is no such section or it has kinds and is not written.
 func (s *Snapshot) Single(section string) any { return s.singles[section] }
+
+// Files are the files that were read, in that order. The slice is the caller's, what Data points to is not.
+func (s *Snapshot) Files() []WrittenFile { return slices.Clone(s.files) }
+
+// Roots are the files and folders that Load was asked for.
+func (s *Snapshot) Roots() []string { return slices.Clone(s.roots) }
