@@ -194,6 +194,7 @@ func (h *Host) attach(s *Session, hello *Hello, p Peer) {
 		s.window = min(s.window, uint16(min(hello.Window, 0xffff)))
 	}
 	s.leaving, s.quota = false, hello.Quota
+	s.note.since = uint32(h.clock.Now() / int64(time.Second))
 	s.back()
 	h.Tally.Online++
 }
@@ -229,6 +230,7 @@ func (s *Session) detach(resumed bool) {
 	s.in.detach(orphanMax * h.limits.Receive)
 	s.out.interrupted()
 	now := h.clock.Now()
+	s.note.since = uint32(now / int64(time.Second))
 	a := &away{s: s}
 	if w := s.will; w != nil {
 		delay := min(w.Delay, s.Expiry) // [MQTT-3.1.3-9] and 3.1.3.2.2

@@ -172,7 +172,7 @@ func (s *Session) Take(ev *event.Event, subs []route.Sub) event.Outcome {
 	qos, retainAs, ids := merged(subs)
 	qos = min(qos, ev.QoS)
 	if ev.Expired(h.clock.Now()) {
-		h.Tally.Dropped[DropExpired]++
+		s.drop(DropExpired)
 		return event.Accepted // as its sender asked
 	}
 	d := Delivery{QoS: qos, Retain: ev.Retain && retainAs}
@@ -182,13 +182,13 @@ func (s *Session) Take(ev *event.Event, subs []route.Sub) event.Outcome {
 	if qos == 0 {
 		switch {
 		case s.peer == nil:
-			h.Tally.Dropped[DropOffline]++
+			s.drop(DropOffline)
 		case !s.peer.Room():
-			h.Tally.Dropped[DropSlow]++
+			s.drop(DropSlow)
 		case !s.peer.Send(ev, d):
-			h.Tally.Dropped[DropTooLarge]++
+			s.drop(DropTooLarge)
 		default:
-			h.Tally.Delivered++
+			s.countSent()
 			return event.Accepted
 		}
 		if ev.QoS == 0 {
@@ -234,7 +234,7 @@ func (s *Session) send(ev *event.Event, d Delivery) event.Outcome {
 	d.ID = s.out.nextID()
 	if !s.peer.Send(ev, d) {
 		s.out.prevID()
-		s.host.Tally.Dropped[DropTooLarge]++
+		s.drop(DropTooLarge)
 		return event.Accepted // [MQTT-3.1.2-25]: as if it had been sent
 	}
 	x := sent{id: d.ID, qos: d.QoS, subID: firstID(d)}
@@ -250,7 +250,7 @@ func (s *Session) send(ev *event.Event, d Delivery) event.Outcome {
 	}
 	s.out.ring = append(s.out.ring, x)
 	s.out.open++
-	s.host.Tally.Delivered++
+	s.countSent()
 	return event.Accepted
 }
 
@@ -278,7 +278,7 @@ func (s *Session) enqueue(ev *event.Event, d Delivery) event.Outcome {
 			return s.overflow(ev)
 		}
 		w := s.pop()
-		h.Tally.Dropped[DropQueueFull]++
+		s.drop(DropQueueFull)
 		h.dead(w.ev, s, "outbox full")
 	}
 	w := waiting{ev: ev.Keep(), qos: d.QoS, subID: firstID(d)}
@@ -307,7 +307,7 @@ func (s *Session) enqueue(ev *event.Event, d Delivery) event.Outcome {
 // overflow refuses an event for which there is no room. It becomes a dead letter too: its publisher may be told success,
 // because another target took the event or because MQTT 3.x has no refusal, and nothing acknowledged is dropped silently.
 func (s *Session) overflow(ev *event.Event) event.Outcome {
-	s.host.Tally.Dropped[DropQueueFull]++
+	s.drop(DropQueueFull)
 	s.host.dead(ev.Keep(), s, "outbox full")
 	return event.Throttled
 }
@@ -358,7 +358,7 @@ func (s *Session) pump() {
 	for s.peer != nil && s.out.waiting() > 0 && s.windowOpen() && s.peer.Room() {
 		w := s.pop()
 		if w.ev.Expired(s.host.clock.Now()) {
-			s.host.Tally.Dropped[DropExpired]++
+			s.drop(DropExpired)
 			continue
 		}
 		s.send(&w.ev.Event, Delivery{QoS: w.qos, Retain: w.flags&flagRetain != 0, Subs: w.more, SubID: w.subID})
@@ -463,7 +463,7 @@ func (s *Session) resend() bool {
 		}
 		x.state, x.ev, x.more = dlDone, nil, nil
 		o.open--
-		s.host.Tally.Dropped[drop]++
+		s.drop(drop)
 	}
 	o.trim()
 	return true

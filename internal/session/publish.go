@@ -51,6 +51,7 @@ func (s *Session) Publish(ev *event.Event, id uint16, dup bool) (hold Hold, unti
 		return HoldLimit, v.Until
 	}
 	h.Tally.Received[ev.QoS]++
+	s.note.received++
 	if ev.QoS == event.AtMostOnce {
 		if v.Kind == policy.Pass {
 			h.keepRetained(ev)

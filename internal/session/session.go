@@ -94,6 +94,7 @@ type Session struct {
 	policy  policy.State
 	will    *Will
 	away    *away // nil while a connection is attached
+	note    note
 }
 
 // away is what a session knows while it has no connection. Owned by its session.

@@ -206,9 +206,9 @@ func (s *Session) sendRetained(k *event.Kept, sub route.Sub) {
 	d := Delivery{QoS: min(ev.QoS, event.QoS(sub.QoS())), Retain: true, SubID: sub.ID()}
 	if d.QoS == 0 {
 		if s.peer.Send(&ev, d) {
-			s.host.Tally.Delivered++
+			s.countSent()
 		} else {
-			s.host.Tally.Dropped[DropTooLarge]++
+			s.drop(DropTooLarge)
 		}
 		return
 	}

@@ -36,6 +36,7 @@ func (c *conn) Closed(err error) {
 	if c.phase == phBye {
 		err = errBye // it said goodbye before; what is held goes its way without it
 	}
+	c.ends(err)
 	c.gone()
 	if c.phase == phClosed {
 		c.c.Loop().Disarm(&c.timer)

@@ -225,6 +225,7 @@ func (m *machine) close(err error) {
 		return
 	}
 	m.phase = phClosed
+	m.ends(err)
 	m.leave()
 	m.env.Close(err)
 }
