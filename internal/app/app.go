@@ -29,6 +29,8 @@ type Options struct {
 	Logger      *slog.Logger
 	Stdout      io.Writer            // the banner; nil: none
 	Log         *observe.AsyncWriter // what Logger writes to, to show what it drops; may be nil
+	Logs        *observe.Logs        // where Logger comes from: takes over the section log; may be nil
+	LogSpec     observe.LogSpec      // flags that win over the section log; empty: none
 	Version     string
 }
 
@@ -78,6 +80,7 @@ func New(o Options) (*App, error) {
 	if err != nil {
 		return nil, err
 	}
+	o.applyLog(snap)
 	a := &App{o: o, started: time.Now(), metrics: observe.NewRegistry()}
 	if a.node, err = build(snap, o.Logger, a.metrics); err != nil {
 		return nil, err
@@ -90,6 +93,21 @@ func New(o Options) (*App, error) {
 		a.admin = admin.New(admin.Options{Addr: addr, Registry: a.metrics, Node: (*status)(a), Logger: o.Logger, Version: o.Version})
 	}
 	return a, nil
+}
+
+// applyLog lets the log be as the snapshot and the flags say.
+func (o *Options) applyLog(snap *config.Snapshot) {
+	if o.Logs == nil {
+		return
+	}
+	s := snap.Single("log").(*LogSpec).LogSpec
+	if o.LogSpec.Format != "" {
+		s.Format = o.LogSpec.Format
+	}
+	if o.LogSpec.Level != "" {
+		s.Level = o.LogSpec.Level
+	}
+	o.Logs.Apply(s)
 }
 
 // stopGrace bounds the parts of a stop: telling the clients, draining the pools.

@@ -74,7 +74,7 @@ func sourceKinds() (ks []config.Kind) {
 func mqttListener(n *node, name string, spec any) (func(*loop.Conn) loop.Handler, listen.Spec, bool, error) {
 	s := spec.(*mqtt.ListenerSpec)
 	srv, err := mqtt.NewServer(name, *s, mqtt.Deps{Loops: n.group.Loops(), Hosts: n.hosts, Auth: n.authChain, Slow: n.slow.run,
-		Metrics: n.metrics, Logger: n.log, Limited: n.limited})
+		Metrics: n.metrics, Logger: n.logFor("mqtt"), Limited: n.limited.For("mqtt")})
 	if err != nil {
 		return nil, s.Spec, false, err
 	}
@@ -92,7 +92,7 @@ const partialInput = mqtt.PartialDefault
 
 func mqttPool(n *node, name string, spec any) (pool.Driver, []string, error) {
 	s := spec.(*mqtt.BridgeSpec)
-	b, err := mqtt.NewBridge(*s, mqtt.BridgeOptions{Node: n.id, Pool: name, Logger: n.log, Metrics: n.metrics})
+	b, err := mqtt.NewBridge(*s, mqtt.BridgeOptions{Node: n.id, Pool: name, Logger: n.logFor("mqtt"), Metrics: n.metrics})
 	return b, s.URLs, err
 }
 

@@ -82,6 +82,11 @@ type node struct {
 	listeners []listener
 }
 
+// logFor is the logger of a component, whose level can be set apart.
+func (n *node) logFor(component string) *slog.Logger {
+	return n.log.With(observe.ComponentKey, component)
+}
+
 func (n *node) authChain() *identity.Chain { return n.auth.Load() }
 
 // build makes the node of a snapshot; nothing listens yet.
@@ -114,7 +119,7 @@ func (n *node) buildCore() error {
 	}
 	runtime.GOMAXPROCS(loop.Procs(loops))
 	var err error
-	if n.group, err = loop.NewGroup(loop.Options{Loops: loops, Logger: n.log, MaxOut: 16 << 20, MaxPartial: partialInput}); err != nil {
+	if n.group, err = loop.NewGroup(loop.Options{Loops: loops, Logger: n.logFor("loop"), MaxOut: 16 << 20, MaxPartial: partialInput}); err != nil {
 		return err
 	}
 	n.index = route.NewIndex(route.IndexOptions{})
@@ -223,7 +228,7 @@ func (n *node) buildChain() error {
 		}
 		ps = append(ps, r)
 	}
-	n.chain.Store(policy.NewChain(n.metrics, ps...).WithLogger(n.log))
+	n.chain.Store(policy.NewChain(n.metrics, ps...).WithLogger(n.logFor("policy")))
 	return nil
 }
 
@@ -238,7 +243,7 @@ func (n *node) buildPools() error {
 				return at(e, err)
 			}
 			s := *e.Common.(*pool.Spec)
-			p := pool.New(e.Name, s, drv, members, pool.Options{Logger: n.log, Metrics: n.metrics, Deadline: n.spec.Deadline})
+			p := pool.New(e.Name, s, drv, members, pool.Options{Logger: n.logFor("pool"), Metrics: n.metrics, Deadline: n.spec.Deadline})
 			n.pools = append(n.pools, destPool{Pool: p, driver: drv, kind: e.Kind, overflow: s.Overflow, bound: s.QueueMax})
 		}
 	}

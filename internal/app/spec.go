@@ -3,11 +3,14 @@ package app
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/windrose-edc/windrose/internal/config"
 	"github.com/windrose-edc/windrose/internal/identity"
 	"github.com/windrose-edc/windrose/internal/listen"
+	"github.com/windrose-edc/windrose/internal/observe"
 	"github.com/windrose-edc/windrose/internal/policy"
 	"github.com/windrose-edc/windrose/internal/pool"
 	"github.com/windrose-edc/windrose/internal/route"
@@ -21,6 +24,33 @@ type NodeSpec struct {
 	Data     string        `yaml:"data" default:"data" unit:"file" doc:"Folder for what the node keeps."`
 	Loops    int           `yaml:"loops" default:"0" min:"0" max:"254" doc:"Event loops; 0: one for each processor."`
 	Deadline time.Duration `yaml:"deadline" default:"30s" min:"100ms" doc:"How long a publisher waits for the outcome of an event before it is told that there is none."`
+}
+
+// LogSpec is the section log. Immutable after it is read.
+type LogSpec struct {
+	observe.LogSpec `yaml:",inline"`
+}
+
+// Validate asks for components that exist.
+func (s *LogSpec) Validate() error {
+	var errs []error
+	known := LogComponents()
+	for _, name := range slices.Sorted(maps.Keys(s.Levels)) {
+		if !slices.Contains(known, name) {
+			errs = append(errs, &config.FieldError{Path: "levels." + name, Err: fmt.Errorf("unknown component %q", name), Fix: config.Suggest(name, known)})
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// LogComponents are all parts of this binary whose log level can be set apart, sorted.
+func LogComponents() []string {
+	out := observe.Components()
+	for _, k := range slices.Concat(listenerKinds(), destinationKinds()) {
+		out = append(out, k.Name)
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
 }
 
 // SessionSpec is the section sessions: what bounds each client. Immutable after it is read.
@@ -137,6 +167,7 @@ func (t *To) UnmarshalConfig(v *config.Value) error {
 func schema() *config.Schema {
 	s := []config.Section{
 		{Name: "node", Doc: "This process.", Shape: config.Single, Spec: NodeSpec{}},
+		{Name: "log", Doc: "What is logged, on stderr. Flags of windrose run that are given win.", Shape: config.Single, Spec: LogSpec{}},
 		{Name: "tls", Doc: "Certificates, by name; listeners refer to them.", Shape: config.Map, Spec: listen.TLSSpec{}},
 		{Name: "listeners", Doc: "Addresses where a protocol is spoken.", Shape: config.Map, Kinds: listenerKinds()},
 		{Name: "auth", Doc: "Who may connect: tried in order, the first that knows the credential decides.", Shape: config.List, Kinds: authKinds()},

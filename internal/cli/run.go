@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -32,8 +33,8 @@ type runFlags struct {
 
 func addRunFlags(c *cobra.Command) *runFlags {
 	f := &runFlags{}
-	c.Flags().StringVar(&f.logFormat, "log-format", "text", "format of the log on stderr: text or json")
-	c.Flags().StringVar(&f.logLevel, "log-level", "info", "least level that is logged: debug, info, warn or error")
+	c.Flags().StringVar(&f.logFormat, "log-format", "", "format of the log on stderr: text or json; wins over the configuration (default text)")
+	c.Flags().StringVar(&f.logLevel, "log-level", "", "least level that is logged: debug, info, warn or error; wins over the configuration (default info)")
 	c.Flags().StringVar(&f.pprof, "pprof", "", "loopback address for Go's profiles")
 	_ = c.Flags().MarkHidden("pprof") // the flag exists: no error
 	return f
@@ -68,15 +69,16 @@ func (e *env) runCommand() *cobra.Command {
 
 // node runs one until ctx is done.
 func (e *env) node(ctx context.Context, o app.Options, f *runFlags) error {
-	if f.logFormat != "text" && f.logFormat != "json" {
-		return usagef("--log-format %s: want text or json", f.logFormat)
-	}
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(f.logLevel)); err != nil {
-		return usagef("--log-level %s: want debug, info, warn or error", f.logLevel)
-	}
 	lines := observe.NewAsyncWriter(e.err, logQueue)
-	o.Logger, o.Stdout, o.Version, o.Log = observe.NewLogger(lines, f.logFormat, level), e.out, currentVersion().Version, lines
+	logs := observe.NewLogs(lines, app.LogComponents()...)
+	if f.logFormat != "" && logs.SetFormat(f.logFormat) != nil {
+		return errors.Join(usagef("--log-format %s: want text or json", f.logFormat), lines.Close())
+	}
+	if f.logLevel != "" && logs.Set("", f.logLevel) != nil {
+		return errors.Join(usagef("--log-level %s: want debug, info, warn or error", f.logLevel), lines.Close())
+	}
+	o.Logs, o.LogSpec = logs, observe.LogSpec{Format: f.logFormat, Level: f.logLevel}
+	o.Logger, o.Stdout, o.Version, o.Log = logs.Logger().With(observe.ComponentKey, "app"), e.out, currentVersion().Version, lines
 	err := e.runNode(ctx, o, f.pprof)
 	closed := make(chan struct{})
 	var wg sync.WaitGroup

@@ -79,6 +79,9 @@ func suggest(name string, candidates []string) string {
 	return listNames("use one of", candidates)
 }
 
+// Suggest is a fix for a name that is not among candidates, for modules whose names the schema does not know.
+func Suggest(name string, candidates []string) string { return suggest(name, candidates) }
+
 // listNames lists at most eight names.
 func listNames(lead string, names []string) string {
 	switch {

@@ -17,9 +17,14 @@ const (
 const overflowKey = "(other)"
 
 // LimitedLogger writes log lines that a remote peer can trigger: LimitBurst per key and window, the rest is counted and
-// told in one line, "log line repeated times=1234". Safe for concurrent use (guarded by mu). All methods work on nil.
+// told in one line, "log line repeated times=1234". Safe for concurrent use. All methods work on nil.
 type LimitedLogger struct {
-	log        *slog.Logger
+	log *slog.Logger
+	*limits
+}
+
+// limits are the windows that a LimitedLogger and what For makes of it share. Guarded by mu.
+type limits struct {
 	suppressed *Counter
 
 	mu        sync.Mutex
@@ -27,8 +32,9 @@ type LimitedLogger struct {
 	lastSweep time.Time
 }
 
-// limit is the window of one key. Guarded by LimitedLogger.mu.
+// limit is the window of one key. Guarded by limits.mu.
 type limit struct {
+	log     *slog.Logger
 	start   time.Time
 	written int
 	held    int // lines not written in this window
@@ -38,11 +44,18 @@ type limit struct {
 
 // Limited wraps l. r counts the lines that were held back; it may be nil.
 func Limited(l *slog.Logger, r *Registry) *LimitedLogger {
-	return &LimitedLogger{
-		log:        l,
+	return &LimitedLogger{l, &limits{
 		suppressed: r.Counter("windrose_log_suppressed_lines_total", "Log lines of remote peers that were counted instead of written."),
 		keys:       make(map[string]*limit),
+	}}
+}
+
+// For is l for a component, with the same windows.
+func (l *LimitedLogger) For(component string) *LimitedLogger {
+	if l == nil {
+		return nil
 	}
+	return &LimitedLogger{l.log.With(ComponentKey, component), l.limits}
 }
 
 // Warn writes msg as a warning unless key had its share in this window. The key is a reason and perhaps a listener or
@@ -70,13 +83,13 @@ func (l *LimitedLogger) write(level slog.Level, key, msg string, attrs []slog.At
 			k = l.keys[key]
 		}
 		if k == nil {
-			k = &limit{start: now}
+			k = &limit{log: l.log, start: now}
 			l.keys[key] = k
 		}
 	}
 	if now.Sub(k.start) >= LimitWindow { // sweep runs at most once a second: this window may just have ended
 		due = appendDue(due, key, k)
-		*k = limit{start: now}
+		*k = limit{log: l.log, start: now}
 	}
 	ok := k.written < LimitBurst
 	if ok {
@@ -134,13 +147,14 @@ func (l *LimitedLogger) Flush() {
 
 // summary is a line about lines.
 type summary struct {
+	log      *slog.Logger
 	key, msg string
 	held     int
 	level    slog.Level
 }
 
 // sweep forgets windows that have ended, at most once a second; l.mu is held.
-func (l *LimitedLogger) sweep(now time.Time) (due []summary) {
+func (l *limits) sweep(now time.Time) (due []summary) {
 	if now.Sub(l.lastSweep) < time.Second {
 		return nil
 	}
@@ -158,12 +172,12 @@ func appendDue(due []summary, key string, k *limit) []summary {
 	if k.held == 0 {
 		return due
 	}
-	return append(due, summary{key, k.msg, k.held, k.level})
+	return append(due, summary{k.log, key, k.msg, k.held, k.level})
 }
 
-func (l *LimitedLogger) tell(due []summary) {
+func (l *limits) tell(due []summary) {
 	for _, s := range due {
-		l.log.LogAttrs(context.Background(), s.level, "log line repeated", slog.Int("times", s.held), slog.String("line", s.msg),
+		s.log.LogAttrs(context.Background(), s.level, "log line repeated", slog.Int("times", s.held), slog.String("line", s.msg),
 			slog.String("limit", s.key))
 	}
 }
