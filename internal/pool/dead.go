@@ -3,6 +3,7 @@ package pool
 import (
 	"errors"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/windrose-edc/windrose/internal/event"
@@ -26,6 +27,8 @@ type deadLetters struct {
 	list list[*item]
 	size int64
 	last uint64
+
+	removed uint64 // how many were taken out
 }
 
 func (d *deadLetters) init() { d.byID = make(map[uint64]*item) }
@@ -42,6 +45,7 @@ func (d *deadLetters) remove(it *item) {
 	delete(d.byID, it.letterID)
 	it.byAge.remove()
 	d.size -= int64(it.size)
+	d.removed++
 }
 
 func (it *item) letter() DeadLetter {
@@ -81,6 +85,48 @@ func (p *Pool) DeadLetters(after uint64, limit int) []DeadLetter {
 		}
 	}
 	return letters
+}
+
+// lettersAtOnce bounds how many dead letters are looked at or removed in one go: whoever delivers waits for mu.
+const lettersAtOnce = 256
+
+// NewestDeadLetters lists at most limit dead letters (up to 256) whose ID is less than before (0: any), newest first.
+func (p *Pool) NewestDeadLetters(before uint64, limit int) []DeadLetter {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	at := p.dead.list.tail
+	if before != 0 {
+		at = p.dead.below(before)
+	}
+	letters := make([]DeadLetter, 0, max(0, min(limit, lettersAtOnce, p.dead.list.n)))
+	for ; at != nil && len(letters) < cap(letters); at = at.prev {
+		letters = append(letters, at.of.letter())
+	}
+	return letters
+}
+
+// below is the newest whose ID is less than id. The list is in the order of the IDs.
+func (d *deadLetters) below(id uint64) *node[*item] {
+	if it := d.byID[id]; it != nil {
+		return it.byAge.prev
+	}
+	for i := uint64(1); i < lettersAtOnce && i < id; i++ { // its neighbour is likely to be there
+		if it := d.byID[id-i]; it != nil {
+			return &it.byAge
+		}
+	}
+	at := d.list.tail
+	for at != nil && at.of.letterID >= id {
+		at = at.prev
+	}
+	return at
+}
+
+// LettersVersion is another number whenever the dead letters are others.
+func (p *Pool) LettersVersion() uint64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.dead.last<<24 ^ p.dead.removed
 }
 
 // DeadLetter returns one of them.
@@ -146,9 +192,16 @@ func (p *Pool) Purge(ids ...uint64) int {
 	if len(ids) == 0 {
 		ids = p.letterIDs()
 	}
+	n := 0
+	for part := range slices.Chunk(ids, lettersAtOnce) {
+		n += p.purge(part)
+	}
+	return n
+}
+
+func (p *Pool) purge(ids []uint64) (n int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	n := 0
 	for _, id := range ids {
 		if it := p.dead.byID[id]; it != nil {
 			p.dead.remove(it)

@@ -29,6 +29,23 @@ func (s *Store) Scan(filter []byte) *Cursor {
 	return c
 }
 
+// ScanFrom makes a cursor that goes on where another one of the same filter was, as its Place says; "" is the beginning.
+func (s *Store) ScanFrom(filter []byte, place string) *Cursor {
+	c := s.Scan(filter)
+	if place != "" {
+		c.at, c.past = place[1:], place[0] == '>'
+	}
+	return c
+}
+
+// Place says where the cursor is, for ScanFrom: a mark and a topic.
+func (c *Cursor) Place() string {
+	if c.past {
+		return ">" + c.at
+	}
+	return "=" + c.at
+}
+
 // fixedPart is the length of a filter up to its first wildcard, without the separator before that.
 func fixedPart(filter string) int {
 	i := strings.IndexAny(filter, "+#")
