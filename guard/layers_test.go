@@ -14,7 +14,7 @@ var layers = []struct {
 }{
 	{"internal/event", 0},
 	{"internal/loop", 1}, {"internal/listen", 1}, {"internal/ws", 1}, {"internal/cloudevents", 1}, {"internal/fabric", 1},
-	{"internal/identity", 1}, {"internal/config", 1}, {"internal/observe", 1},
+	{"internal/identity", 1}, {"internal/config", 1}, {"internal/observe", 1}, {"internal/tap", 1},
 	{"internal/session", 2}, {"internal/policy", 2}, {"internal/route", 2}, {"internal/pool", 2}, {"internal/queue", 2},
 	{"internal/retain", 2}, {"internal/journal", 2},
 	{"internal/protocol/*", 3}, {"internal/protocol/*/wire", 3}, {"internal/destination/*", 3},
@@ -57,6 +57,9 @@ var edges = []edge{
 	// Layer 2 on layer 1.
 	{"internal/session", "internal/loop", "a session has one home loop, its clock and its mailboxes"},
 	{"internal/session", "internal/observe", "every refusal, drop and queue is counted"},
+	{"internal/session", "internal/tap", "a session begins an event's trace, and says what it does with what it is offered"},
+	{"internal/route", "internal/tap", "the routes and loops of an event are steps of its trace"},
+	{"internal/pool", "internal/tap", "the attempts and the end of an event are steps of its trace"},
 	{"internal/session", "internal/identity", "a session belongs to a principal"},
 	{"internal/route", "internal/loop", "deliveries to takers of other loops go by mailbox"},
 	{"internal/route", "internal/observe", "matches, legs and outcomes are counted"},
@@ -89,6 +92,7 @@ var edges = []edge{
 	// Layer 4 and above.
 	{"internal/admin", "internal/config", "the API's addresses and limits are configuration"},
 	{"internal/admin", "internal/observe", "metrics and health are read from the registry"},
+	{"internal/admin", "internal/tap", "the stream of decision paths, and the answer of explain"},
 	{"internal/admin", "internal/listen", "the API listens like everybody else"},
 	{"internal/app", "internal/*", "the composition root names every part"},
 	{"internal/app", "internal/protocol/*", "builtin.go is the list of modules"},
@@ -97,6 +101,7 @@ var edges = []edge{
 	{"internal/cli", "internal/config", "config check reads a file"},
 	{"internal/cli", "internal/identity", "user add writes a verifier"},
 	{"internal/cli", "internal/observe", "the verbs share the log's format"},
+	{"internal/cli", "internal/tap", "tap and explain print records"},
 	{"internal/cli", "internal/protocol/mqtt", "pub, sub and bench speak MQTT with the product's own client end"},
 	{"internal/cli", "internal/protocol/mqtt/wire", "pub, sub and bench speak MQTT with the product's own codec"},
 	{"cmd/*", "internal/cli", "main is one line"},

@@ -46,6 +46,10 @@ type Event struct {
 	Expires int64 // Unix nanoseconds; 0: never
 	QoS     QoS
 	Retain  bool
+	// Dry says that the event is not sent: it walks so that every stage says what it would do, and no Target takes it.
+	Dry bool
+	// Trace is the number of the record of its decision path; 0, for almost every event: nobody looks.
+	Trace uint32
 
 	kept *Kept
 }

@@ -31,7 +31,8 @@ func (t Ticket) SettleN(o Outcome, n int) {
 func (t Ticket) Waits() bool { return t.To != nil }
 
 // Target takes events over. Deliver borrows ev (Keep it to hold it longer) and takes over t, which it settles exactly
-// once, during the call or later from any goroutine. Deliver never blocks.
+// once, during the call or later from any goroutine. Deliver never blocks. An event that is Dry is not taken: the target
+// settles t with what it would say, and says in the event's trace what it would do.
 type Target interface {
 	Deliver(ev *Event, t Ticket)
 }
