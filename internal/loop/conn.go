@@ -49,16 +49,18 @@ const (
 type flags uint16
 
 const (
-	fDirty   flags = 1 << iota // stands in loop.dirty
-	fAgain                     // stands in loop.again
-	fPaused                    // PauseRead
-	fRefeed                    // kept input is to be presented without new input
-	fWantW                     // the socket took less than there was: waiting until it is writable
-	fHigh                      // was over HighWater
-	fHandler                   // h is set and Closed was not called
-	fMuted                     // reading is off at the poller
-	fOver                      // over MaxOut: will be closed
-	fMoving                    // on the way to another loop
+	fDirty      flags = 1 << iota // stands in loop.dirty
+	fAgain                        // stands in loop.again
+	fPaused                       // PauseRead
+	fRefeed                       // kept input is to be presented without new input
+	fWantW                        // the socket took less than there was: waiting until it is writable
+	fHigh                         // was over HighWater
+	fHandler                      // h is set and Closed was not called
+	fMuted                        // reading is off at the poller
+	fOver                         // over MaxOut: will be closed
+	fMoving                       // on the way to another loop
+	fFramed                       // x.frames is set
+	fNewHandler                   // Data called SetHandler
 )
 
 // Conn is one accepted connection. Owned by its loop: only the methods that say so may be called elsewhere. All methods
@@ -87,6 +89,7 @@ type extra struct {
 	err        error // why it is being closed
 	local      netip.AddrPort
 	maxPartial int
+	frames     *frames // with fFramed
 }
 
 // Loop is where the connection lives: for its life, unless it is moved. On the loop only, when connections are moved.
@@ -129,6 +132,9 @@ func (c *Conn) ServerName() string {
 // Out returns the output buffer to append to: b := append(c.Out(), ...); c.SetOut(b). What is in it already must not
 // be touched. On the loop only.
 func (c *Conn) Out() []byte {
+	if c.flags&fFramed != 0 {
+		return c.frameOut(0)
+	}
 	if c.out == nil {
 		return c.loop.pool.get(0, c.hint)
 	}
@@ -137,6 +143,9 @@ func (c *Conn) Out() []byte {
 
 // Reserve is Out with room for at least n more bytes.
 func (c *Conn) Reserve(n int) []byte {
+	if c.flags&fFramed != 0 {
+		return c.frameOut(n)
+	}
 	if c.out == nil {
 		return c.loop.pool.get(n, c.hint)
 	}
@@ -149,12 +158,23 @@ func (c *Conn) SetOut(b []byte) {
 	if c.state != stOpen {
 		return
 	}
-	if len(b) == 0 {
+	switch {
+	case c.flags&fFramed != 0:
+		if !c.setFrameOut(b) {
+			return
+		}
+	case len(b) == 0:
 		c.loop.pool.put(b)
 		c.out = nil
 		return
+	default:
+		c.out = b
 	}
-	c.out = b
+	c.checkPending()
+}
+
+// checkPending is called when there is new output: it will be written at the end of the turn, unless it is too much.
+func (c *Conn) checkPending() {
 	if p := c.Pending(); p > c.loop.g.opt.HighWater {
 		c.flags |= fHigh
 		if p > c.loop.g.opt.MaxOut {
@@ -177,6 +197,9 @@ func (c *Conn) Pending() int {
 	n := len(c.out) - int(c.outOff)
 	if c.tls != nil {
 		n += c.tls.pending()
+	}
+	if c.flags&fFramed != 0 {
+		n += c.x.frames.pending()
 	}
 	return n
 }
@@ -346,7 +369,7 @@ func (c *Conn) read() {
 	n, err := c.sock.read(c.loop.buf)
 	if err == nil {
 		c.loop.n.bytesIn += int64(n)
-		c.present(c.loop.buf[:n])
+		c.arrived(c.loop.buf[:n])
 	} else if !isAgain(err) {
 		c.ended(err)
 	}
@@ -382,6 +405,10 @@ func (c *Conn) present(b []byte) {
 	}
 	if err != nil {
 		c.CloseAfterFlush(err, flushLimit)
+		return
+	}
+	if c.flags&fNewHandler != 0 {
+		c.handOver()
 		return
 	}
 	if len(c.in)-int(c.inOff) > c.maxPartial() && c.flags&(fPaused|fMoving) == 0 {
@@ -445,8 +472,8 @@ func (c *Conn) flush() {
 	var err error
 	if c.tls != nil {
 		err = c.flushTLS()
-	} else if err = c.drain(&c.out, &c.outOff); err == nil && c.out != nil {
-		c.dropOutput()
+	} else {
+		err = c.flushPlain()
 	}
 	switch {
 	case err == nil:

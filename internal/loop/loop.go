@@ -35,6 +35,7 @@ type Loop struct {
 	buf       []byte // what a read fills
 	plain     []byte // what it is decrypted to, from the first TLS connection on
 	pool      buffers
+	reply     []byte  // what a Framing answers, while it does
 	conns     []*Conn // by slot
 	free      []int32 // slots
 	gen       uint32
@@ -203,6 +204,7 @@ func (l *Loop) again1(c *Conn) {
 	defer c.Recover()
 	if c.state == stOpen && c.flags&(fRefeed|fPaused) == fRefeed {
 		c.present(nil)
+		c.frameEnd()
 	}
 }
 
@@ -328,6 +330,9 @@ func (l *Loop) tellClosed() {
 		if c.tls != nil {
 			c.tls.drop(&l.pool)
 		}
+		if c.flags&fFramed != 0 {
+			c.x.frames.drop(&l.pool)
+		}
 		c.flags &^= fHandler
 		l.closed1(c)
 	}
@@ -412,7 +417,9 @@ func (c *Conn) Recover() {
 		g.opt.Logger.Error("protocol handler panicked", "listener", c.ln.opt.Name, "remote", c.remote.String(),
 			"panic", fmt.Sprint(v), "suppressed", missed, "stack", string(debug.Stack()))
 	}
-	c.Close(ErrPanic)
+	if !c.excuse() {
+		c.Close(ErrPanic)
+	}
 }
 
 // end closes the loop's door: what is passed or moved to it from now on is refused. false: a connection is coming.

@@ -94,7 +94,7 @@ func (c *Conn) readTLS() {
 	fill := 0
 	for err = nil; err == nil && c.state == stOpen; {
 		if fill == len(l.plain) {
-			c.present(l.plain)
+			c.arrived(l.plain)
 			fill = 0
 			continue
 		}
@@ -106,7 +106,7 @@ func (c *Conn) readTLS() {
 		c.markDirty()
 	}
 	if fill > 0 && c.state == stOpen {
-		c.present(l.plain[:fill])
+		c.arrived(l.plain[:fill])
 	}
 	if err != nil && !isAgain(err) && c.state == stOpen {
 		c.ended(err)
@@ -127,6 +127,9 @@ func (c *Conn) flushTLS() error {
 		if t.out != nil {
 			p.put(t.out)
 			t.out, t.outOff = nil, 0
+		}
+		if int(c.outOff) == len(c.out) && c.flags&fFramed != 0 {
+			c.nextFrame()
 		}
 		rest := c.out[c.outOff:]
 		switch {
