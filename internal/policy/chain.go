@@ -107,32 +107,53 @@ func (c *Chain) apply(ctx *Context, ev *event.Event, now bool) Verdict {
 			s := &c.steps[ctx.at]
 			s.failures.Inc()
 			if s.tolerant {
+				ctx.watched(s, Verdict{}, ev, true)
 				ctx.at++
 				continue
 			}
 			v = Verdict{Kind: Reject, Outcome: event.Internal}
+			ctx.watched(s, v, ev, true)
 		}
 		if v.Kind == Pass {
-			c.countPass(ctx)
+			if ev.Dry {
+				c.giveBack(ctx, ev, len(c.steps))
+			} else {
+				c.countPass(ctx)
+			}
 			return v
 		}
 		s := &c.steps[ctx.at]
 		v.By = s.name
-		for i := range c.steps[:ctx.at] {
-			c.steps[i].kinds[Pass].Inc()
-		}
-		if v.Kind < numKinds {
-			s.kinds[v.Kind].Inc()
-		}
-		*ev = before
-		if v.Kind == Park {
-			for i := ctx.at - 1; i >= 0; i-- {
-				if r := c.steps[i].refund; r != nil {
-					r.Refund(ctx, ev)
-				}
+		if !before.Dry {
+			for i := range c.steps[:ctx.at] {
+				c.steps[i].kinds[Pass].Inc()
+			}
+			if v.Kind < numKinds {
+				s.kinds[v.Kind].Inc()
 			}
 		}
+		*ev = before
+		if v.Kind == Park || ev.Dry {
+			c.giveBack(ctx, ev, ctx.at)
+		}
 		return v
+	}
+}
+
+// giveBack returns what the first n policies took for an event that does not go on now.
+func (c *Chain) giveBack(ctx *Context, ev *event.Event, n int) {
+	for i := n - 1; i >= 0; i-- {
+		if r := c.steps[i].refund; r != nil {
+			r.Refund(ctx, ev)
+		}
+	}
+}
+
+// watched tells who looks at the event what a policy said.
+func (ctx *Context) watched(s *step, v Verdict, ev *event.Event, failed bool) {
+	if ctx.Watch != nil {
+		v.By = s.name
+		ctx.Watch.Verdict(v, ev, failed)
 	}
 }
 
@@ -148,14 +169,18 @@ func (c *Chain) run(ctx *Context, ev *event.Event, now bool) (v Verdict, failed 
 		s := &c.steps[ctx.at]
 		v = s.policy.Apply(ctx, ev)
 		if v.Kind == Pass || now && v.Kind == Park {
+			ctx.watched(s, Verdict{}, ev, false)
 			continue
 		}
-		if v.Kind == Reject && v.Outcome == event.Internal {
+		broken := v.Kind == Reject && v.Outcome == event.Internal
+		if broken && !ev.Dry {
 			s.failures.Inc()
-			if s.tolerant {
-				continue
-			}
 		}
+		if broken && s.tolerant {
+			ctx.watched(s, Verdict{}, ev, true)
+			continue
+		}
+		ctx.watched(s, v, ev, broken)
 		return v, false
 	}
 	return Verdict{}, false

@@ -61,8 +61,9 @@ type Verdict struct {
 // Context is what a chain works with. Owned by a loop, which makes one and uses it for every event; the zero value is
 // ready. The caller sets Now and Session before each call.
 type Context struct {
-	Now     int64  // Unix nanoseconds
-	Session *State // state of the session that publishes or subscribes; nil where there is none (a source)
+	Now     int64   // Unix nanoseconds
+	Session *State  // state of the session that publishes or subscribes; nil where there is none (a source)
+	Watch   Watcher // of the event that is given to Apply; nil, for almost every event: nobody looks
 	// Scratch is where a policy writes what it puts into the event: it appends. The chain empties it when Apply begins,
 	// so a changed event is valid until the next Apply with the same Context; whoever needs it longer calls Keep.
 	Scratch []byte
@@ -73,6 +74,12 @@ type Context struct {
 	at     int    // index of the policy that runs
 	passed uint64 // events that passed all of chain and are not yet counted
 	chain  *Chain // whom passed is for
+}
+
+// Watcher hears what each policy says of one event. v.By is the policy; ev is the event as the policy leaves it, borrowed.
+// failed says that the policy failed and was passed over or taken to have rejected.
+type Watcher interface {
+	Verdict(v Verdict, ev *event.Event, failed bool)
 }
 
 // State is what policies remember of one session: a list of slots, one per policy that needs one. Owned by the session's
