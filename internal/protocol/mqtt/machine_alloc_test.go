@@ -12,7 +12,7 @@ import (
 // quickLink is a connection whose bytes go to the machine as they are. Owned by the test.
 type quickLink struct {
 	*simLink
-	t   *testing.T
+	t   testing.TB
 	v   wire.Version
 	buf []byte
 }
@@ -64,7 +64,12 @@ func TestHotPathAllocatesNothing(t *testing.T) {
 	}
 }
 
-func hotPath(t *testing.T, v wire.Version, qos byte, loops, size int) {
+// hotBatch is how many events a round of hotRig publishes.
+const hotBatch = 20
+
+// hotRig is a publisher and two subscribers; round sends a batch all the way.
+func hotRig(t testing.TB, v wire.Version, qos byte, loops, size int) (n *simNode, round func()) {
+	t.Helper()
 	cfg := defaultSim()
 	cfg.loops = loops
 	limit, err := policy.NewLimit(policy.LimitSpec{Events: 1e9, Bytes: 1e12})
@@ -76,7 +81,7 @@ func hotPath(t *testing.T, v wire.Version, qos byte, loops, size int) {
 		t.Fatal(err)
 	}
 	cfg.policies = []policy.Policy{limit, acl}
-	n := newSimNode(t, cfg)
+	n = newSimNode(t, cfg)
 	open := func(id string, at int, filter string) *quickLink {
 		c := &quickLink{simLink: n.link(at), t: t, v: v}
 		c.stalled = true
@@ -91,7 +96,6 @@ func hotPath(t *testing.T, v wire.Version, qos byte, loops, size int) {
 		c.out = c.out[:0]
 		return c
 	}
-	const batch = 20
 	near, far := open("near", 0, "site/+/state"), open("far", loops-1, "site/#")
 	pub := open("pub", 0, "")
 	var packets, releases []byte
@@ -100,7 +104,7 @@ func hotPath(t *testing.T, v wire.Version, qos byte, loops, size int) {
 		p.Meta, _ = event.AppendMeta(nil, event.MetaContentType, "application/json")
 		p.Meta, _ = event.AppendHeader(p.Meta, "unit", "bar")
 	}
-	for i := range batch {
+	for i := range hotBatch {
 		p.PacketID = uint16(i + 1)
 		packets = wire.AppendPublish(packets, &p)
 		releases = wire.AppendAck(releases, v, wire.PUBREL, p.PacketID, wire.Success, "")
@@ -113,7 +117,7 @@ func hotPath(t *testing.T, v wire.Version, qos byte, loops, size int) {
 			h.Turn()
 		}
 	}
-	round := func() {
+	return n, func() {
 		pub.feed(packets)
 		turn()
 		turn()
@@ -123,6 +127,11 @@ func hotPath(t *testing.T, v wire.Version, qos byte, loops, size int) {
 		turn()
 		pub.out = pub.out[:0]
 	}
+}
+
+func hotPath(t *testing.T, v wire.Version, qos byte, loops, size int) {
+	const batch = hotBatch
+	n, round := hotRig(t, v, qos, loops, size)
 	for range 50 {
 		round()
 	}
@@ -141,5 +150,21 @@ func hotPath(t *testing.T, v wire.Version, qos byte, loops, size int) {
 	}
 	if got := n.hosts[0].Tally.Outcomes[event.Accepted] - answered; got != uint64(min(qos, 1))*batch*(runs+1) {
 		t.Errorf("%d acknowledged", got)
+	}
+}
+
+// BenchmarkHotPath is what TestHotPathAllocatesNothing looks at, per event with two subscribers.
+func BenchmarkHotPath(b *testing.B) {
+	for _, v := range []wire.Version{wire.V311, wire.V5} {
+		for _, qos := range []byte{0, 1, 2} {
+			b.Run(fmt.Sprintf("%v/qos=%d", v, qos), func(b *testing.B) {
+				_, round := hotRig(b, v, qos, 2, 128)
+				b.ReportAllocs()
+				b.ResetTimer()
+				for i := 0; i < b.N; i += hotBatch {
+					round()
+				}
+			})
+		}
 	}
 }
