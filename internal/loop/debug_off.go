@@ -11,6 +11,7 @@ func SetBudget(_ time.Duration, _ func(loop int, what string, took time.Duration
 // debugState is empty without the tag loopdebug.
 type debugState struct{} //nolint:unused // used with the tag
 
+func debugEnterThread()        {}
 func debugEnter(*Loop, string) {}
 func debugLeave(*Loop)         {}
 func debugTurn(*Loop)          {}

@@ -3,6 +3,7 @@
 package loop
 
 import (
+	"runtime"
 	"sync/atomic"
 	"time"
 )
@@ -32,6 +33,9 @@ type debugState struct {
 	slowest    string
 	thread     threadUse // at the beginning
 }
+
+// debugEnterThread binds the loop's goroutine to its thread: what a turn used is what its thread used.
+func debugEnterThread() { runtime.LockOSThread() }
 
 func debugEnter(l *Loop, what string) { l.debug.what, l.debug.part = what, time.Now() }
 

@@ -39,6 +39,13 @@ func NewGroup(o Options) (*Group, error) {
 		l.wheel.init(l.now)
 		g.loops = append(g.loops, l)
 	}
+	if g.opt.Gather && canGather && len(g.loops) > 1 {
+		d := &driver{own: g.loops[0], all: g.loops[:1:1]}
+		g.loops[0].drives = d
+		for _, l := range g.loops[1:] {
+			l.lending = lending{to: d, back: make(chan struct{}, 1)}
+		}
+	}
 	return g, nil
 }
 

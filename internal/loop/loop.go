@@ -22,7 +22,8 @@ const quietAfter = int64(20 * time.Millisecond)
 // forever is a wait without end.
 const forever = int64(-1)
 
-// Loop is one event loop. Owned by the goroutine that Group.Run started for it, except Post, Wake, ID and the counters.
+// Loop is one event loop. Owned by the goroutine that drives it (the one that Group.Run started for it, or the driver it
+// was lent to), except Post, Wake, ID and the counters.
 type Loop struct {
 	g  *Group
 	id int
@@ -47,6 +48,8 @@ type Loop struct {
 	stopping  bool
 	n         counts
 	debug     debugState //nolint:unused // used with the tag loopdebug
+	drives    *driver    // nil: drives itself at most
+	lending   lending
 
 	pub   published
 	load  atomic.Int64 // connections, and those on the way
@@ -127,17 +130,6 @@ func (l *Loop) Wake() {
 	}
 }
 
-func (l *Loop) run() {
-	l.poller.enter(len(l.g.loops))
-	l.buf = make([]byte, l.g.opt.ReadBuffer)
-	l.now = clock()
-	l.busy = l.now
-	for !l.stopping || l.live > 0 || !l.end() {
-		l.turn()
-	}
-	l.pool.trim(0)
-}
-
 // turn waits until there is something to do and does it.
 func (l *Loop) turn() {
 	var wait int64
@@ -147,10 +139,15 @@ func (l *Loop) turn() {
 	n := l.poller.wait(l, wait)
 	wasWoken := l.sleep.Swap(running) == woken
 	l.now = max(l.now, clock())
-	debugTurn(l)
 	if n > 0 || wasWoken || wait == 0 {
 		l.busy = l.now
 	}
+	l.work(n)
+}
+
+// work does what there is to do, with n events of the poller.
+func (l *Loop) work(n int) {
+	debugTurn(l)
 	l.poller.dispatch(l, n)
 	l.lookAgain()
 	debugEnter(l, "posted functions")

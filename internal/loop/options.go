@@ -11,6 +11,7 @@ import (
 type Options struct {
 	Loops      int          // how many loops; 0: one per CPU
 	Logger     *slog.Logger // nil: slog.DiscardHandler
+	Gather     bool         // one thread drives all loops while little happens (ADR 9); Linux only
 	ReadBuffer int          // bytes, one buffer per loop; also what one connection may read in a turn; 256 KiB
 	MaxOut     int          // bytes of unsent output per connection, plaintext and ciphertext; 4 MiB
 	HighWater  int          // pending bytes over which a connection counts as congested; 256 KiB

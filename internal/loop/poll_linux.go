@@ -13,9 +13,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// canGather: several loops can be waited for at once.
+const canGather = true
+
 const (
-	wakeTag   = -1 // in EpollEvent.Fd: the eventfd
-	listenTag = -2 // and below: listeners
+	wakeTag   = -1       // in EpollEvent.Fd: the eventfd
+	listenTag = -2       // and below: listeners
+	nestTag   = -1 << 30 // and below: loops that were lent
 	rawWaitMs = 20
 
 	napNs      = 20_000
@@ -35,7 +39,8 @@ type poller struct {
 
 	winStart int64 // of the window in which readable events are counted
 	winCount int
-	rate     int // events in the window before
+	rate     int   // events in the window before
+	slack    int64 // the window in which the timer slack was set last
 }
 
 func (p *poller) open() error {
@@ -65,11 +70,11 @@ func (p *poller) close() error {
 	return nil
 }
 
-// enter binds the loop to its thread, so that the thread's timer slack makes short naps short (50 us by default).
+// enter is called where the loop will be driven. The goroutine is not bound to its thread: the scheduler interrupts who
+// ran for 10 ms, and to hand a bound one back to its thread costs it four switches between threads.
 func (p *poller) enter(loops int) {
-	runtime.LockOSThread()
 	p.checkProcs(loops)
-	_ = unix.Prctl(unix.PR_SET_TIMERSLACK, 1000, 0, 0, 0)
+	debugEnterThread()
 }
 
 // checkProcs finds out whether the loops may keep their processors while they wait. It may change at any time;
@@ -136,8 +141,33 @@ func (p *poller) nap(l *Loop) {
 	if now-l.now > napTurnNs || len(l.again) > 0 {
 		return
 	}
+	if p.slack != p.winStart { // the thread's, 50 us by default; it may be another thread by now
+		p.slack = p.winStart
+		_ = unix.Prctl(unix.PR_SET_TIMERSLACK, 1000, 0, 0, 0)
+	}
 	ts := unix.NsecToTimespec(napNs)
 	_, _, _ = syscall.RawSyscall(unix.SYS_NANOSLEEP, uintptr(unsafe.Pointer(&ts)), 0, 0)
+}
+
+// nest has the wait end when the poller of loop id has events.
+func (p *poller) nest(of *poller, id int) bool {
+	ev := unix.EpollEvent{Events: unix.EPOLLIN, Fd: nestTag - int32(id)}
+	return unix.EpollCtl(p.ep, unix.EPOLL_CTL_ADD, of.ep, &ev) == nil
+}
+
+func (p *poller) unnest(of *poller) { _ = unix.EpollCtl(p.ep, unix.EPOLL_CTL_DEL, of.ep, nil) }
+
+// sortOut takes what concerns nested pollers out of n events and tells their loops; what is left are its own.
+func (p *poller) sortOut(n int, loops []*Loop) (left int) {
+	for i := range n {
+		if tag := p.evs[i].Fd; tag <= nestTag {
+			loops[nestTag-tag].lending.ready = true
+		} else {
+			p.evs[left] = p.evs[i]
+			left++
+		}
+	}
+	return left
 }
 
 // dispatch handles n events.

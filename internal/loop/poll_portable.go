@@ -7,6 +7,9 @@ import (
 	"time"
 )
 
+// canGather: several loops can be waited for at once.
+const canGather = false
+
 // poller is where the goroutines of the connections tell the loop what happened. Safe for concurrent use.
 type poller struct {
 	wake chan struct{}
@@ -84,6 +87,11 @@ func (p *poller) dispatch(l *Loop, n int) {
 		}
 	}
 }
+
+// nest is for epoll only: here the waiting is the scheduler's, and nothing is lent.
+func (p *poller) nest(*poller, int) bool       { return false }
+func (p *poller) unnest(*poller)               {}
+func (p *poller) sortOut(n int, _ []*Loop) int { return n }
 
 // add gives a connection to the loop.
 func (p *poller) add(c *Conn, slot int32, gen uint32) error {

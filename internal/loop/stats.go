@@ -44,6 +44,7 @@ type Stats struct {
 	OutputFull        int64 // connections closed because the peer did not read
 	InputFull         int64
 	Open              []int64 // connections per loop
+	Driving           int     // loops that run on a thread of their own; the others share that of loop 0
 }
 
 // counts are the loop's own counters. Owned by its loop.
@@ -55,6 +56,7 @@ type counts struct {
 type published struct {
 	bytesIn, bytesOut, turns, outputFull, inputFull, handshakesTimeout atomic.Int64
 	wakes, panics                                                      atomic.Int64
+	lent                                                               atomic.Bool
 }
 
 // publish makes the counters of the turn visible: plain stores, since the loop is the only writer.
@@ -87,6 +89,9 @@ func (g *Group) Stats() Stats {
 		s.InputFull += l.pub.inputFull.Load()
 		s.HandshakesTimeout += l.pub.handshakesTimeout.Load()
 		s.Open = append(s.Open, l.load.Load())
+		if !l.pub.lent.Load() {
+			s.Driving++
+		}
 	}
 	return s
 }
