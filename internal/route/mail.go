@@ -28,6 +28,8 @@ type rec struct {
 	nlegs   int
 	qos     event.QoS
 	retain  bool
+	dry     bool
+	trace   uint32
 }
 
 // settlement is one outcome on its way back.
@@ -35,6 +37,8 @@ type settlement struct {
 	token uint64
 	n     int32
 	o     event.Outcome
+	// parked is what takers refused: a dead letter if the publisher is told success
+	parked *undecided
 }
 
 // batch is the events for another loop of one turn. Owned by who holds it: the stager, the mailbox, the reader.
@@ -101,7 +105,7 @@ func (b *batch) reset() {
 
 // add stages an event for takers of one loop.
 func (b *batch) add(ev *event.Event, legs []Sub, token uint64) {
-	r := rec{from: ev.From, time: ev.Time, expires: ev.Expires, token: token, off: len(b.data), qos: ev.QoS, retain: ev.Retain,
+	r := rec{from: ev.From, time: ev.Time, expires: ev.Expires, token: token, off: len(b.data), qos: ev.QoS, retain: ev.Retain, dry: ev.Dry, trace: ev.Trace,
 		legs: len(b.legs), nlegs: len(legs)}
 	if len(ev.Payload) >= keepFrom {
 		r.kept = ev.Keep()
@@ -123,7 +127,7 @@ func (b *batch) event(r *rec, ev *event.Event) {
 	t := r.off + r.topic
 	m := t + r.meta
 	*ev = event.Event{Topic: b.data[r.off:t:t], Meta: b.data[t:m:m], Payload: b.data[m : m+r.payload : m+r.payload],
-		From: r.from, Time: r.time, Expires: r.expires, QoS: r.qos, Retain: r.retain}
+		From: r.from, Time: r.time, Expires: r.expires, QoS: r.qos, Retain: r.retain, Dry: r.dry, Trace: r.trace}
 }
 
 // merge appends src to dst when the reader has not taken dst yet.

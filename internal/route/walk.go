@@ -7,13 +7,24 @@ import (
 	"time"
 
 	"github.com/windrose-edc/windrose/internal/event"
+	"github.com/windrose-edc/windrose/internal/tap"
 )
 
 // Outbox takes events for one subscriber, on its home loop. Take borrows ev; subs are the subscriber's own that matched,
 // at least one. It answers at once: Accepted (taken over), NoMatch (not meant for it after all), or a refusal. It is in the
 // middle of a walk: what would begin another (the end of a connection with a will) waits until it has returned.
+//
+// TakeShared is Take for an event of a group that it is in, by its subscription s; with anything but Accepted another
+// member is asked. Client says who it is.
 type Outbox interface {
 	Take(ev *event.Event, subs []Sub) event.Outcome
+	TakeShared(ev *event.Event, s Sub, g *Group) event.Outcome
+	Client() string
+}
+
+// DeadLetters takes the events that were acknowledged and cannot be delivered. Safe for concurrent use.
+type DeadLetters interface {
+	Dead(ev *event.Kept, client, reason string)
 }
 
 // Clock is what a walker needs of its loop.
@@ -40,25 +51,32 @@ type plan struct {
 	gen    uint64
 	topic  []byte
 	subs   []Sub // sorted: runs of one taker are neighbours, so are the takers of one loop; routes last
+	groups int   // where the groups begin, behind the takers of all loops
 	routes int   // where the routes begin
 }
 
 // Stats counts what a walker did. Owned by its loop; read it there.
 type Stats struct {
 	Walked, NoMatch, Legs, Remote, Refused, MailDropped, Expired, Late uint64
+	Shared      uint64 // events that a member of a group took on this loop
+	SharedAgain uint64 // times that another member was asked because one did not take an event
+	SharedLost  uint64 // events that no member of a group took
 }
 
-// Net is all walkers of a node and what they share. Immutable after NewNet except the table, which is swapped whole.
+// Net is all walkers of a node and what they share. Immutable after NewNet except the table, which is swapped whole, and the
+// deadline.
 type Net struct {
 	index    *Index
 	table    atomic.Pointer[Table]
 	walkers  []*Walker
-	deadline int64
+	deadline atomic.Int64
+	tap      *tap.Hub // nil: nobody ever looks
 }
 
 // NewNet makes the walkers of a node, one for each loop. credit bounds the bytes of events under way between two loops.
 func NewNet(ix *Index, clocks []Clock, credit int64, deadline time.Duration) *Net {
-	n := &Net{index: ix, deadline: int64(deadline)}
+	n := &Net{index: ix}
+	n.SetDeadline(deadline)
 	for i, c := range clocks {
 		w := &Walker{net: n, id: i, clock: c, fan: newFan(i), out: make([]batch, len(clocks)), back: make([]answers, len(clocks))}
 		for range clocks {
@@ -69,6 +87,13 @@ func NewNet(ix *Index, clocks []Clock, credit int64, deadline time.Duration) *Ne
 	return n
 }
 
+// SetTap says where the steps of traced events go. Before the first walk.
+func (n *Net) SetTap(h *tap.Hub) { n.tap = h }
+
+// SetDeadline says how long publishers wait for outcomes from now on. A shorter one may come into force only once the
+// deadlines of the events under way have passed.
+func (n *Net) SetDeadline(d time.Duration) { n.deadline.Store(int64(d)) }
+
 // SetTable swaps the routes. The caller puts their filters into the index before and takes the old ones out after.
 func (n *Net) SetTable(t *Table) { n.table.Store(t) }
 
@@ -77,6 +102,9 @@ func (n *Net) Table() *Table { return n.table.Load() }
 
 // Index is the subscription index.
 func (n *Net) Index() *Index { return n.index }
+
+// Groups is the shared subscriptions.
+func (n *Net) Groups() *Groups { return n.groups }
 
 // Walker is the i-th loop's.
 func (n *Net) Walker(i int) *Walker { return n.walkers[i] }
@@ -98,6 +126,9 @@ type Walker struct {
 	heard  answers     // being read
 	ev     event.Event // of cur, rebuilt for each record
 	stats  Stats
+	stuck  stuck
+	dead   DeadLetters // may be nil
+	no     []Outbox    // that refused the event of this walk, while nobody knows what its publisher will be told
 
 	outside struct { // outcomes from other goroutines; guarded by mu
 		mu      sync.Mutex
@@ -105,6 +136,9 @@ type Walker struct {
 	}
 	taken []settlement
 }
+
+// Parks says where events go that were acknowledged and cannot be delivered. Called before the loop runs.
+func (w *Walker) Parks(d DeadLetters) { w.dead, w.fan.dead = d, d }
 
 // Stats is the walker's counters. Only on its loop.
 func (w *Walker) Stats() *Stats {
@@ -186,15 +220,24 @@ func (w *Walker) Walk(ev *event.Event, t event.Ticket) {
 		tbl := w.net.table.Load()
 		for _, s := range p.subs[p.routes:] {
 			r := tbl.at(s.Slot())
-			if r == nil || comesFrom(ev, r.Pool) {
+			if r == nil {
+				continue
+			}
+			back := comesFrom(ev, r.Pool)
+			if ev.Trace != 0 {
+				w.traceRoute(ev, r, back)
+			}
+			if back {
 				continue
 			}
 			w.stats.Legs++
-			r.matched.Add(1)
+			if !ev.Dry {
+				r.matched.Add(1)
+			}
 			lt := event.Ticket{}
 			if t.Waits() {
 				if slot < 0 {
-					slot = w.fan.begin(t, w.clock.Now()+w.net.deadline+int64(deadlineGrace))
+					slot = w.fan.begin(t, w.clock.Now()+w.net.deadline.Load()+int64(deadlineGrace))
 				}
 				d, _ := r.Target.(Decider)
 				lt = event.Ticket{To: w, Token: w.fan.leg(slot, d)}
@@ -206,8 +249,9 @@ func (w *Walker) Walk(ev *event.Event, t event.Ticket) {
 			}
 		}
 	}
+	told := t.Waits() && (ev.From == nil || !ev.From.NoRefusal)
 	if !final {
-		for subs := p.subs[:p.routes]; len(subs) > 0; {
+		for subs := p.subs[:p.groups]; len(subs) > 0; {
 			l := subs[0].Loop()
 			if l != w.id {
 				n := 1
@@ -219,7 +263,7 @@ func (w *Walker) Walk(ev *event.Event, t event.Ticket) {
 				continue
 			}
 			n := run(subs)
-			switch o := w.take(ev, subs[:n]); {
+			switch o := w.take(ev, subs[:n], told); {
 			case o == event.Accepted:
 				accepted = true
 			case o != event.NoMatch && !refused:
@@ -227,11 +271,33 @@ func (w *Walker) Walk(ev *event.Event, t event.Ticket) {
 			}
 			subs = subs[n:]
 		}
+		for _, gs := range p.subs[p.groups:p.routes] {
+			g := w.net.groups.at(gs.Slot())
+			if g == nil {
+				continue // it is gone; the index does not know yet
+			}
+			o, gs, next := w.offer(ev, g, gs)
+			switch {
+			case next != 0:
+				slot = w.remote(ev, next.Loop(), []Sub{gs, next}, t, slot)
+			case o == event.Accepted:
+				accepted = true
+			case o != event.NoMatch:
+				if refused, refusal = true, o; !told {
+					w.park(ev, g.Key, noMember)
+				} else {
+					w.no = append(w.no, g)
+				}
+			}
+		}
 	}
 	if slot < 0 {
 		o := verdict(accepted, refused, refusal)
 		if o == event.NoMatch {
 			w.stats.NoMatch++
+		}
+		if len(w.no) > 0 {
+			w.parkAll(ev, o.OK())
 		}
 		t.Settle(o)
 		return
@@ -241,7 +307,10 @@ func (w *Walker) Walk(ev *event.Event, t event.Ticket) {
 	if refused && !s.refused {
 		s.refused, s.refusal = true, refusal
 	}
-	w.fan.settle(fanToken(w.id, slot, 0, s.gen), event.NoMatch, 1) // the walk's own leg: it says nothing, it only ends
+	if len(w.no) > 0 {
+		s.parked = w.undecided(ev, s.parked)
+	}
+	w.fan.settle(fanToken(w.id, slot, 0, s.gen), event.NoMatch, 1, nil) // the walk's own leg: it says nothing, it only ends
 }
 
 // remote stages the event for the takers of another loop.
@@ -249,9 +318,12 @@ func (w *Walker) remote(ev *event.Event, l int, subs []Sub, t event.Ticket, slot
 	b := &w.out[l]
 	if b.size() > 2*w.net.walkers[l].in[w.id].events.Limit() { // only when the caller did not ask Congested
 		w.stats.MailDropped += uint64(len(subs))
+		if ev.Trace != 0 {
+			w.traceHop(ev, l, true)
+		}
 		if t.Waits() {
 			if slot < 0 {
-				slot = w.fan.begin(t, w.clock.Now()+w.net.deadline+int64(deadlineGrace))
+				slot = w.fan.begin(t, w.clock.Now()+w.net.deadline.Load()+int64(deadlineGrace))
 			}
 			s := &w.fan.slots[slot]
 			if !s.refused {
@@ -263,11 +335,14 @@ func (w *Walker) remote(ev *event.Event, l int, subs []Sub, t event.Ticket, slot
 	var tok uint64
 	if t.Waits() {
 		if slot < 0 {
-			slot = w.fan.begin(t, w.clock.Now()+w.net.deadline+int64(deadlineGrace))
+			slot = w.fan.begin(t, w.clock.Now()+w.net.deadline.Load()+int64(deadlineGrace))
 		}
 		tok = w.fan.leg(slot, nil)
 	}
 	w.stats.Remote++
+	if ev.Trace != 0 {
+		w.traceHop(ev, l, false)
+	}
 	b.add(ev, subs, tok)
 	return slot
 }
@@ -281,7 +356,9 @@ func run(subs []Sub) int {
 	return n
 }
 
-func (w *Walker) take(ev *event.Event, subs []Sub) event.Outcome {
+// take hands the event to one taker of this loop. What it refuses becomes a dead letter at once where the publisher cannot
+// be told; else that is decided by what the publisher will be told.
+func (w *Walker) take(ev *event.Event, subs []Sub, told bool) event.Outcome {
 	i := subs[0].Slot()
 	if i >= len(w.takers) || w.takers[i] == nil {
 		return event.NoMatch // it left; the index does not know yet
@@ -290,6 +367,11 @@ func (w *Walker) take(ev *event.Event, subs []Sub) event.Outcome {
 	o := w.takers[i].Take(ev, subs)
 	if !o.OK() {
 		w.stats.Refused++
+		if told {
+			w.no = append(w.no, w.takers[i])
+		} else {
+			w.park(ev, w.takers[i].Client(), outboxFull)
+		}
 	}
 	return o
 }
@@ -323,6 +405,10 @@ func (w *Walker) match(topic []byte) *plan {
 	for p.routes > 0 && p.subs[p.routes-1].Loop() == routeLoop {
 		p.routes--
 	}
+	p.groups = p.routes
+	for p.groups > 0 && p.subs[p.groups-1].Loop() == groupLoop {
+		p.groups--
+	}
 	return p
 }
 
@@ -343,7 +429,7 @@ func (w *Walker) Settle(token uint64, o event.Outcome, n int) {
 		o = event.Released
 	}
 	w.outside.mu.Lock()
-	w.outside.settles = append(w.outside.settles, settlement{token, int32(n), o})
+	w.outside.settles = append(w.outside.settles, settlement{token: token, n: int32(n), o: o})
 	first := len(w.outside.settles) == 1
 	w.outside.mu.Unlock()
 	if first {
@@ -387,7 +473,7 @@ func (w *Walker) settleOutside() {
 	w.taken, w.outside.settles = w.outside.settles, w.taken[:0]
 	w.outside.mu.Unlock()
 	for _, s := range w.taken {
-		w.fan.settle(s.token, s.o, int(s.n))
+		w.fan.settle(s.token, s.o, int(s.n), nil)
 	}
 }
 
@@ -395,8 +481,9 @@ func (w *Walker) settleOutside() {
 func (w *Walker) read(from int, mail *pair) {
 	if mail.answers.Take(&w.heard) {
 		for _, s := range w.heard.list {
-			w.fan.settle(s.token, s.o, int(s.n))
+			w.fan.settle(s.token, s.o, int(s.n), s.parked)
 		}
+		clear(w.heard.list)
 		w.heard.list = w.heard.list[:0]
 	}
 	if !mail.events.Take(&w.cur) {
@@ -406,11 +493,17 @@ func (w *Walker) read(from int, mail *pair) {
 	for i := range b.recs {
 		r := &b.recs[i]
 		b.event(r, ev)
+		told := r.token != 0 && (ev.From == nil || !ev.From.NoRefusal)
+		legs := b.legs[r.legs : r.legs+r.nlegs]
+		if legs[0].Loop() == groupLoop {
+			w.readShared(from, ev, legs[0], legs[1], r.token, told)
+			continue
+		}
 		var accepted, refused bool
 		var refusal event.Outcome
-		for subs := b.legs[r.legs : r.legs+r.nlegs]; len(subs) > 0; {
+		for subs := legs; len(subs) > 0; {
 			n := run(subs)
-			switch o := w.take(ev, subs[:n]); {
+			switch o := w.take(ev, subs[:n], told); {
 			case o == event.Accepted:
 				accepted = true
 			case o != event.NoMatch && !refused:
@@ -419,7 +512,7 @@ func (w *Walker) read(from int, mail *pair) {
 			subs = subs[n:]
 		}
 		if r.token != 0 {
-			w.back[from].list = append(w.back[from].list, settlement{r.token, 1, verdict(accepted, refused, refusal)})
+			w.answer(r.token, verdict(accepted, refused, refusal), ev)
 		}
 	}
 	n := mail.charge(b)

@@ -182,6 +182,22 @@ func (h *Hub) Step(id uint32, s Step, legs int) {
 	}
 }
 
+// End ends targets of the record of that number without a step of its own. Any goroutine.
+func (h *Hub) End(id uint32, legs int) {
+	if h == nil || id == 0 {
+		return
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	t := h.open[id]
+	if t == nil {
+		return
+	}
+	if t.legs -= legs; t.acked && t.legs <= 0 {
+		h.finish(t)
+	}
+}
+
 // finish ends a trace whose record is complete; mu is held.
 func (h *Hub) finish(t *trace) {
 	t.done, t.rec.Complete = true, true

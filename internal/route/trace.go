@@ -1,0 +1,38 @@
+package route
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/windrose-edc/windrose/internal/event"
+	"github.com/windrose-edc/windrose/internal/tap"
+)
+
+// traceRoute says that a route matched an event at which somebody looks; back: it came from a pool behind the route.
+func (w *Walker) traceRoute(ev *event.Event, r *Route, back bool) {
+	s := tap.Step{Step: tap.StepRoute, Name: r.Name, Loop: w.id + 1, Detail: "to " + strings.Join(r.Pool, ", ") + "; ack " + r.Ack.String()}
+	switch {
+	case back:
+		s.Verdict, s.Detail = "skipped", "it came from pool "+ev.From.Pool
+	case r.Final:
+		s.Detail += "; final"
+	}
+	w.net.tap.Step(ev.Trace, s, 0)
+}
+
+// traceHop says that an event at which somebody looks is handed to another loop, or that there is no room for it.
+func (w *Walker) traceHop(ev *event.Event, to int, full bool) {
+	s, legs := tap.Step{Step: tap.StepHop, Loop: w.id + 1, Detail: "to loop " + strconv.Itoa(to+1)}, 1
+	if full {
+		s.Verdict, s.Outcome, legs = "refused", event.Throttled.String(), 0
+		s.Detail += ", which has no room"
+	}
+	w.net.tap.Step(ev.Trace, s, legs)
+}
+
+// Explain walks an event that is not sent, as Walk does, and counts nothing.
+func (w *Walker) Explain(ev *event.Event, t event.Ticket) {
+	before := w.stats
+	w.Walk(ev, t)
+	w.stats = before
+}
