@@ -15,6 +15,7 @@ var layers = []struct {
 	{"internal/event", 0},
 	{"internal/loop", 1}, {"internal/listen", 1}, {"internal/ws", 1}, {"internal/cloudevents", 1}, {"internal/fabric", 1},
 	{"internal/identity", 1}, {"internal/config", 1}, {"internal/observe", 1}, {"internal/tap", 1},
+	{"internal/expr", 1}, {"internal/expr/*", 1},
 	{"internal/session", 2}, {"internal/policy", 2}, {"internal/route", 2}, {"internal/pool", 2}, {"internal/queue", 2},
 	{"internal/retain", 2}, {"internal/journal", 2},
 	{"internal/protocol/*", 3}, {"internal/protocol/*/wire", 3}, {"internal/destination/*", 3},
@@ -45,8 +46,12 @@ var edges = []edge{
 	// Within layer 1.
 	{"internal/listen", "internal/loop", "a socket that was accepted, and its TLS, become a connection of a loop"},
 	{"internal/loop", "internal/observe", "turns, wakes and refusals of a loop are counted"},
+	{"internal/listen", "internal/ws", "a listener may speak its protocol over WebSocket"},
+	{"internal/ws", "internal/loop", "a framing lies between a connection and its handler, on the same loop"},
+	{"internal/ws", "internal/observe", "refused handshakes and close codes are counted"},
 	{"internal/listen", "internal/observe", "refusals before there is a session are counted"},
 	{"internal/identity", "internal/observe", "refused credentials are counted"},
+	{"internal/expr", "internal/expr/*", "an expression reads payloads by scanning and asks named sets"},
 
 	// Within layer 2: session -> policy -> route -> the targets; back only through tickets and takers.
 	{"internal/session", "internal/policy", "a published event passes the chain of its session"},
