@@ -136,6 +136,20 @@ func (u *Users) Reload() error {
 	return nil
 }
 
+// Stage reads the file again and returns what makes it take effect, which cannot fail: so a reload of several files changes
+// all of them or nothing.
+func (u *Users) Stage() (commit func(), err error) {
+	t, err := readUsers(u.path, u.table.Load().seed)
+	if err != nil {
+		return nil, err
+	}
+	return func() {
+		u.mu.Lock()
+		defer u.mu.Unlock()
+		u.table.Store(t)
+	}, nil
+}
+
 // Path is the file.
 func (u *Users) Path() string { return u.path }
 

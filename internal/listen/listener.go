@@ -70,23 +70,77 @@ func (s *Spec) networks() ([]netip.Prefix, error) {
 // Open listens on the group as s says. t is the entry that s.TLS names, nil when it names none. accept makes the
 // handler of a connection that is ready, on its loop; nil refuses it.
 func Open(g *loop.Group, name string, s Spec, t *TLS, accept func(*loop.Conn) loop.Handler) (*Listener, error) {
-	if err := s.Check(); err != nil {
-		return nil, fmt.Errorf("listen %q: %w", name, err)
-	}
-	if (s.TLS != "") != (t != nil) {
-		return nil, fmt.Errorf("listen %q: tls %q is not there", name, s.TLS)
-	}
-	nets, err := s.networks()
+	ln, err := Bind(name, s)
 	if err != nil {
+		return nil, err
+	}
+	return Serve(g, ln, name, s, t, accept)
+}
+
+// Bind takes the address of a listener without serving it yet: who connects waits in the socket's queue.
+func Bind(name string, s Spec) (*net.TCPListener, error) {
+	if err := s.Check(); err != nil {
 		return nil, fmt.Errorf("listen %q: %w", name, err)
 	}
 	var lc net.ListenConfig
 	lc.SetMultipathTCP(false)
 	ln, err := lc.Listen(context.Background(), "tcp", s.Bind)
 	if err != nil {
-		return nil, fmt.Errorf("listen %q on %s: %w", name, s.Bind, plain(err))
+		return nil, &BindError{Name: name, Addr: s.Bind, Err: plain(err)}
 	}
+	return ln.(*net.TCPListener), nil
+}
+
+// BindError says that an address cannot be taken. Immutable.
+type BindError struct {
+	Name, Addr string
+	Err        error
+}
+
+func (e *BindError) Error() string { return fmt.Sprintf("listen %q on %s: %v", e.Name, e.Addr, e.Err) }
+
+// Unwrap returns the system's own error.
+func (e *BindError) Unwrap() error { return e.Err }
+
+// Serve is Open on a socket that is bound already. ln is taken over, also on error.
+func Serve(g *loop.Group, ln *net.TCPListener, name string, s Spec, t *TLS, accept func(*loop.Conn) loop.Handler) (*Listener, error) {
+	o, err := options(name, s, t, accept)
+	if err != nil {
+		return nil, errors.Join(err, ln.Close())
+	}
+	l := &Listener{name: name, spec: s}
+	if l.ln, err = g.Listen(ln, o); err != nil {
+		return nil, fmt.Errorf("listen %q: %w", name, err)
+	}
+	return l, nil
+}
+
+// Replace serves the socket of l, which ln is (see Socket), as s says from now on, and ends l. Connections that came by l
+// stay as they are. Nobody is refused meanwhile. ln is taken over, also on error; then l stays.
+func (l *Listener) Replace(ln *net.TCPListener, name string, s Spec, t *TLS, accept func(*loop.Conn) loop.Handler) (*Listener, error) {
+	o, err := options(name, s, t, accept)
+	if err != nil {
+		return nil, errors.Join(err, ln.Close())
+	}
+	next := &Listener{name: name, spec: s}
+	if next.ln, err = l.ln.Replace(ln, o); err != nil {
+		return nil, fmt.Errorf("listen %q: %w", name, err)
+	}
+	return next, nil
+}
+
+// Socket returns another descriptor of the listener's socket, for Replace.
+func (l *Listener) Socket() (*net.TCPListener, error) { return l.ln.Dup() }
+
+func options(name string, s Spec, t *TLS, accept func(*loop.Conn) loop.Handler) (loop.ListenOptions, error) {
 	o := loop.ListenOptions{Name: name, Proxy: s.ProxyProtocol, MaxConnections: s.MaxConnections, Accept: accept}
+	if (s.TLS != "") != (t != nil) {
+		return o, fmt.Errorf("listen %q: tls %q is not there", name, s.TLS)
+	}
+	nets, err := s.networks()
+	if err != nil {
+		return o, fmt.Errorf("listen %q: %w", name, err)
+	}
 	if t != nil {
 		o.TLS = func() *tls.Config { return t.Config() }
 	}
@@ -100,11 +154,7 @@ func Open(g *loop.Group, name string, s Spec, t *TLS, accept func(*loop.Conn) lo
 			return false
 		}
 	}
-	l := &Listener{name: name, spec: s}
-	if l.ln, err = g.Listen(ln.(*net.TCPListener), o); err != nil {
-		return nil, fmt.Errorf("listen %q: %w", name, err)
-	}
-	return l, nil
+	return o, nil
 }
 
 // plain takes what the operator needs out of a net error: its address and operation are said already.
@@ -135,6 +185,10 @@ func (l *Listener) Addr() net.Addr { return l.ln.Addr() }
 
 // Close stops accepting; the address is free when it returns. Connections stay.
 func (l *Listener) Close() { l.ln.Close() }
+
+// CloseConns closes, with err, every connection that came in here or by a listener that this one replaced. It does not
+// wait.
+func (l *Listener) CloseConns(err error) { l.ln.CloseConns(err) }
 
 // Open is the number of open connections that came in here.
 func (l *Listener) Open() int64 { return l.ln.Open() }

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -37,7 +38,7 @@ type TLS struct {
 	outer atomic.Pointer[tls.Config] // what handshakes start with; it keeps the session ticket keys
 	inner atomic.Pointer[tls.Config] // what they go on with
 
-	mu       sync.Mutex // guards clientCA, and makes one Reload at a time
+	mu       sync.Mutex // guards spec and clientCA, and makes one change at a time
 	clientCA []byte
 }
 
@@ -63,15 +64,42 @@ func (t *TLS) Reload() error {
 	if err != nil {
 		return err
 	}
+	t.set(t.spec, c, ca)
+	return nil
+}
+
+// set changes what handshakes use; mu is held.
+func (t *TLS) set(s TLSSpec, c *tls.Config, ca []byte) {
 	t.inner.Store(c)
-	// A ticket vouches for a client certificate that was checked against the old authorities.
-	if t.outer.Load() == nil || !bytes.Equal(ca, t.clientCA) {
+	// A ticket vouches for a client certificate that was checked against the old authorities, or was not asked for.
+	if t.outer.Load() == nil || !bytes.Equal(ca, t.clientCA) || s.Client != t.spec.Client {
 		o := c.Clone()
 		o.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) { return t.inner.Load(), nil }
 		t.outer.Store(o)
 	}
-	t.clientCA = ca
-	return nil
+	t.spec, t.clientCA = s, ca
+}
+
+// Adopt makes t what from is: handshakes that begin afterwards use it, session tickets stay valid as Config says. It
+// cannot fail. Nobody else may use from meanwhile or afterwards.
+func (t *TLS) Adopt(from *TLS) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.set(from.spec, from.inner.Load(), from.clientCA)
+}
+
+// Same says whether t and o have the same certificates and client authorities.
+func (t *TLS) Same(o *TLS) bool {
+	a, b := t.inner.Load().Certificates, o.inner.Load().Certificates
+	if len(a) != len(b) || !bytes.Equal(t.clientCA, o.clientCA) {
+		return false
+	}
+	for i := range a {
+		if !slices.EqualFunc(a[i].Certificate, b[i].Certificate, bytes.Equal) {
+			return false
+		}
+	}
+	return true
 }
 
 // NotAfter is when the first of the certificates expires. An expired one is no error: the rest of the node should start,

@@ -59,6 +59,15 @@ func (s *listenSock) init(n *Listener, ln *net.TCPListener) error {
 	return nil
 }
 
+// dup is called with the listener's mu held.
+func (s *listenSock) dup() (*net.TCPListener, error) {
+	fd, err := unix.FcntlInt(uintptr(s.fd), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, os.NewSyscallError("fcntl", err)
+	}
+	return listenerOf(os.NewFile(uintptr(fd), "listener"))
+}
+
 func (s *listenSock) start() {
 	l := s.n.g.loops[0]
 	l.Post(func() {
@@ -90,9 +99,11 @@ func (s *listenSock) register() {
 
 // stop is called with the listener's mu held.
 func (s *listenSock) stop() {
-	_ = unix.Close(s.fd) // leaves the epoll set with it
-	s.fd = -1
 	l := s.n.g.loops[0]
+	ev := unix.EpollEvent{}
+	_ = unix.EpollCtl(l.poller.ep, unix.EPOLL_CTL_DEL, s.fd, &ev) // closing is not enough where the socket has another descriptor
+	_ = unix.Close(s.fd)
+	s.fd = -1
 	l.Post(func() {
 		l.Disarm(&s.pause)
 		if i := slices.Index(l.poller.listeners, s.n); i >= 0 {

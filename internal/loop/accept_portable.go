@@ -23,6 +23,15 @@ func (s *listenSock) init(n *Listener, ln *net.TCPListener) error {
 	return nil
 }
 
+// dup is called with the listener's mu held.
+func (s *listenSock) dup() (*net.TCPListener, error) {
+	f, err := s.ln.File()
+	if err != nil {
+		return nil, err
+	}
+	return listenerOf(f)
+}
+
 func (s *listenSock) start() { s.n.g.gate.wg.Go(s.accept) }
 
 // stop is called once, with the listener's mu held.

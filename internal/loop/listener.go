@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"sync"
 	"sync/atomic"
 )
@@ -31,13 +32,17 @@ type Listener struct {
 	opt  ListenOptions
 	addr net.Addr
 	sock listenSock
-
-	open     atomic.Int64
-	accepted atomic.Int64
-	refused  [NumRefusals]atomic.Int64
+	*listenCounts
 
 	mu     sync.Mutex // guards closed and the end of the socket
 	closed bool
+}
+
+// listenCounts are what a listener counts, and those that take its place go on with. Safe for concurrent use.
+type listenCounts struct {
+	open     atomic.Int64
+	accepted atomic.Int64
+	refused  [NumRefusals]atomic.Int64
 }
 
 // acceptBatch is how many connections one listener takes in one turn.
@@ -45,7 +50,52 @@ const acceptBatch = 64
 
 // Listen accepts connections from ln on loop 0 and spreads them over the loops. ln is taken over, also on error.
 func (g *Group) Listen(ln *net.TCPListener, o ListenOptions) (*Listener, error) {
-	n := &Listener{g: g, opt: o, addr: ln.Addr()}
+	return g.listen(ln, o, &listenCounts{})
+}
+
+// Replace accepts from the socket that ln shares with n (see Dup) by other options and ends n, whose connections stay as
+// they are: they, and those that are in their handshake, keep the options by which they came. Nobody is refused meanwhile.
+// What n has counted goes on in the new listener. ln is taken over, also on error; then n stays.
+func (n *Listener) Replace(ln *net.TCPListener, o ListenOptions) (*Listener, error) {
+	next, err := n.g.listen(ln, o, n.listenCounts)
+	if err != nil {
+		return nil, err
+	}
+	n.Close()
+	return next, nil
+}
+
+// Dup returns another descriptor of the listening socket: while it is open the address stays bound, and who connects
+// waits in the socket's queue.
+func (n *Listener) Dup() (*net.TCPListener, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.closed {
+		return nil, fmt.Errorf("share the socket of %s: %w", n.addr, net.ErrClosed)
+	}
+	ln, err := n.sock.dup()
+	if err != nil {
+		return nil, fmt.Errorf("share the socket of %s: %w", n.addr, err)
+	}
+	return ln, nil
+}
+
+// CloseConns closes, with err, every connection that came in here or by a listener whose place this one took. It does not
+// wait for it.
+func (n *Listener) CloseConns(err error) {
+	for _, l := range n.g.loops {
+		l.Post(func() {
+			for _, c := range l.conns {
+				if c != nil && c.ln.listenCounts == n.listenCounts {
+					c.Close(err)
+				}
+			}
+		})
+	}
+}
+
+func (g *Group) listen(ln *net.TCPListener, o ListenOptions, counts *listenCounts) (*Listener, error) {
+	n := &Listener{g: g, opt: o, addr: ln.Addr(), listenCounts: counts}
 	if err := n.sock.init(n, ln); err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", n.addr, err)
 	}
@@ -101,4 +151,19 @@ func (n *Listener) admit(from netip.AddrPort) bool {
 	n.accepted.Add(1)
 	n.g.gate.accepted.Add(1)
 	return true
+}
+
+// listenerOf makes a listener of a file, which it closes.
+func listenerOf(f *os.File) (*net.TCPListener, error) {
+	defer func() { _ = f.Close() }()
+	ln, err := net.FileListener(f)
+	if err != nil {
+		return nil, err
+	}
+	t, ok := ln.(*net.TCPListener)
+	if !ok {
+		_ = ln.Close() // not used
+		return nil, fmt.Errorf("socket %s is not for TCP", ln.Addr())
+	}
+	return t, nil
 }

@@ -63,6 +63,11 @@ func (p *Pool) park(it *item) {
 	p.counts.parked[it.reason].Add(1)
 	p.note(true, "dead_letter/"+it.reason.String(), "event became a dead letter", slog.String("reason", it.reason.String()),
 		slog.String("outcome", it.outcome.String()), slog.Int("attempts", it.attempts), slog.String("error", it.err))
+	p.boundLetters()
+}
+
+// boundLetters drops the oldest beyond the bound; mu is held.
+func (p *Pool) boundLetters() {
 	for p.dead.list.n > p.spec.DeadLettersMax || p.dead.size > p.spec.DeadLetters {
 		old := p.dead.list.front()
 		p.dead.remove(old)

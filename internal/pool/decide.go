@@ -19,8 +19,12 @@ func (l *Leg) Decide(token uint64, park bool) {
 		p.decide(it, park)
 		it = next
 	}
+	heir := p.heir
 	p.mu.Unlock()
 	p.kick()
+	if heir != nil {
+		(&Leg{heir, l.ack}).Decide(token, park)
+	}
 }
 
 // decide ends the doubt about an event; mu is held.

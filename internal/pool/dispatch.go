@@ -12,7 +12,8 @@ import (
 const batchMax = 32
 
 // Run delivers until ctx ends; then it refuses new events, goes on for Spec.Drain with what it holds, and makes dead
-// letters or refusals of the rest. It returns nil when all its goroutines have ended. Call it once.
+// letters or refusals of the rest; with an heir (see Yield) it waits for the answers to what is in flight and hands over the
+// rest. It returns nil when all its goroutines have ended. Call it once.
 func (p *Pool) Run(ctx context.Context) error {
 	links, closeLinks := context.WithCancel(context.WithoutCancel(ctx))
 	defer closeLinks()
@@ -34,7 +35,7 @@ func (p *Pool) Run(ctx context.Context) error {
 		p.mu.Lock()
 		wait := p.sweep(&later)
 		batch = p.pick(batch[:0], &later)
-		empty := p.stopping && p.age.n == 0
+		empty := p.stopping && (p.age.n == 0 || p.heir != nil && p.inFlight() == 0)
 		notes := p.notes
 		p.notes = nil
 		p.mu.Unlock()
@@ -77,6 +78,9 @@ func (p *Pool) Run(ctx context.Context) error {
 func (p *Pool) finish() {
 	var later settlements
 	p.mu.Lock()
+	if p.heir != nil {
+		p.bequeath()
+	}
 	for it := range p.age.all() {
 		o := event.Unavailable
 		if it.cur != nil {
@@ -95,6 +99,9 @@ func (p *Pool) finish() {
 
 // pick takes events that can be sent now and marks them as in flight; mu is held.
 func (p *Pool) pick(batch []*attempt, later *settlements) []*attempt {
+	if p.heir != nil {
+		return batch
+	}
 	now := p.now().UnixNano()
 	for len(batch) < batchMax {
 		l, m := p.choose(now)

@@ -130,7 +130,9 @@ type Pool struct {
 	open     list[*item] // undecided, by time of refusal
 	openSize int64
 	dead     deadLetters
-	stopping bool // no new events
+	stopping bool  // no new events
+	heir     *Pool // takes over what is here when Run ends; nil: nobody
+	before   *Pool // whose heir this is, until it has inherited
 	notes    []note
 
 	counts counts
@@ -186,8 +188,15 @@ func (p *Pool) Leg(ack Ack) *Leg { return &Leg{p: p, ack: ack} }
 // Up says whether a member is there to take an event now. One that failed before counts once it has answered again, or as
 // long as nothing waits here by which that could be found out. Safe for concurrent use; it does not block.
 func (l *Leg) Up() bool {
-	p := l.p
+	return l.p.reachable()
+}
+
+func (p *Pool) reachable() bool {
 	p.mu.Lock()
+	if b := p.before; b != nil {
+		p.mu.Unlock()
+		return b.reachable()
+	}
 	defer p.mu.Unlock()
 	for _, m := range p.members {
 		if m.c != nil && (m.c.proven || m.lastErr == "" || p.age.n == 0) {
@@ -212,6 +221,11 @@ func (l *Leg) Deliver(ev *event.Event, t event.Ticket) {
 	var later settlements
 
 	p.mu.Lock()
+	if h := p.heir; h != nil {
+		p.mu.Unlock()
+		(&Leg{h, l.ack}).Deliver(ev, t)
+		return
+	}
 	it.t = t
 	p.serial++
 	it.id = ID{p.salt, p.serial}

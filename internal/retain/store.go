@@ -43,9 +43,8 @@ type Stats struct {
 
 // Store is the retained events. Safe for concurrent use.
 type Store struct {
-	limits Limits
-
 	mu      sync.RWMutex
+	limits  Limits            // guarded by mu
 	byTopic map[string]*entry // guarded by mu
 	order   ordered           // guarded by mu
 	bytes   int64             // guarded by mu
@@ -56,6 +55,13 @@ type Store struct {
 // New makes an empty store.
 func New(l Limits) *Store {
 	return &Store{limits: l, byTopic: map[string]*entry{}, cleared: clearings{at: map[string]int64{}}}
+}
+
+// SetLimits changes the limits. What is stored stays, also above them: then new topics are refused until there is room.
+func (s *Store) SetLimits(l Limits) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.limits = l
 }
 
 // cost is what an event counts against MaxBytes.

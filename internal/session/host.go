@@ -26,7 +26,7 @@ type DeadLetters interface {
 }
 
 // Shared is what the hosts of all loops have in common. Immutable after the node is built, except Chain, which is asked
-// for each event.
+// for each event, and what SetLimits, Shut and ShutListener change.
 type Shared struct {
 	Directory *Directory
 	Net       *route.Net
@@ -35,6 +35,20 @@ type Shared struct {
 	Limits    Limits
 	Dead      DeadLetters   // may be nil
 	Observe   func(h *Host) // called at the end of each turn with the host's counters; may be nil
+
+	live atomic.Pointer[Limits] // in place of Limits; nil: those
+	door door
+}
+
+// SetLimits changes the limits: from the next turn of each loop on. What is above a new limit stays; the window of a
+// connection is that of its CONNECT. Any goroutine.
+func (sh *Shared) SetLimits(l Limits) { sh.live.Store(&l) }
+
+func (sh *Shared) limits() *Limits {
+	if l := sh.live.Load(); l != nil {
+		return l
+	}
+	return &sh.Limits
 }
 
 // quarantine is how long the number of a taker that left stays unused: longer than any loop takes to post its mail.
@@ -63,6 +77,8 @@ type Host struct {
 	sourced []sourced  // events of sources that wait for room
 	again   loop.Timer // when to try them again
 
+	deaf bool // the intake is shut, see Hear
+
 	sourcedBytes atomic.Int64  // of sourced and on the way to it
 	sourcedDrops atomic.Uint64 // not counted in Tally yet
 }
@@ -75,7 +91,7 @@ type sourced struct {
 
 // NewHost makes the host of one loop.
 func NewHost(sh *Shared, c Clock) *Host {
-	h := &Host{shared: sh, limits: &sh.Limits, clock: c, walk: sh.Net.Walker(c.ID())}
+	h := &Host{shared: sh, limits: sh.limits(), clock: c, walk: sh.Net.Walker(c.ID())}
 	h.due.Init(h)
 	h.again.Init(h)
 	return h
@@ -84,8 +100,8 @@ func NewHost(sh *Shared, c Clock) *Host {
 // Walker is the loop's walker.
 func (h *Host) Walker() *route.Walker { return h.walk }
 
-// Limits is what bounds the host's sessions.
-func (h *Host) Limits() *Limits { return h.limits }
+// Limits is what bounds the host's sessions. Any goroutine.
+func (h *Host) Limits() *Limits { return h.shared.limits() }
 
 // Now is the time of this turn, Unix nanoseconds.
 func (h *Host) Now() int64 { return h.clock.Now() }
@@ -95,6 +111,7 @@ func (h *Host) Clock() Clock { return h.clock }
 
 // Turn does what is due once in each turn.
 func (h *Host) Turn() {
+	h.limits = h.shared.limits()
 	h.walkSourced()
 	h.walk.Turn()
 	if at := h.walk.Due(); at != 0 && !h.due.Armed() {
@@ -127,7 +144,12 @@ type Hello struct {
 
 // Open gives the client its session and attaches p to it. present says that earlier state was found. When the session's
 // home is another loop, s is nil and home is that loop's number: the connection must move there and ask again.
+//
+// While the door is shut the error is ErrShut: see Closed.
 func (h *Host) Open(hello *Hello, p Peer) (s *Session, present bool, home int, err error) {
+	if h.Closed(hello.Origin.Listener) != nil {
+		return nil, false, h.clock.ID(), ErrShut
+	}
 	for {
 		old := h.shared.Directory.find(hello.ClientID)
 		switch {

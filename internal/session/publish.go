@@ -40,6 +40,13 @@ func (s *Session) Publish(ev *event.Event, id uint16, dup bool) (hold Hold, unti
 			return HoldQuota, 0
 		}
 	}
+	if h.deaf {
+		s.unheard = true
+		if ev.QoS == event.AtMostOnce {
+			h.Tally.Dropped[DropHeld]++
+		}
+		return Go, 0
+	}
 	if h.walk.Congested() {
 		h.Tally.Held++
 		return HoldMail, 0

@@ -30,6 +30,8 @@ const (
 	OutboxFull            // and its rule is to disconnect
 	Limited               // it published above a limit whose rule is to disconnect
 	Busy                  // the node cannot take its subscriptions now
+	Removed               // its listener is no longer configured
+	NoMemory              // the node is short of memory
 )
 
 // Peer is a session's connection, on the session's home loop.
@@ -85,6 +87,7 @@ type Session struct {
 	// leaving: the connection is to end after the walk that is under way
 	leaving bool
 	quota   bool // exactly-once events count until their release
+	unheard bool // it published while the intake was shut, and was not answered
 
 	subs    []Subscription
 	byName  map[string]int // index of subs, from manySubs on

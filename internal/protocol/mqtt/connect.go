@@ -31,6 +31,10 @@ func (m *machine) connect(first byte, body []byte) error {
 	if c.HasAuthMethod {
 		return m.refuse(wire.BadAuthMethod)
 	}
+	m.maxSend = c.MaxPacket
+	if shut := m.env.Host().Closed(m.cfg.name); shut != nil {
+		return m.refuseClosed(shut)
+	}
 	m.bridge = c.Bridge
 	m.maxSend, m.problems = c.MaxPacket, c.Version != wire.V5 || c.RequestProblemInfo
 	h := &hello{keep: c.KeepAlive, asked: c.SessionExpiry}
@@ -139,6 +143,10 @@ func (m *machine) open() {
 	}
 	h, host := m.hello, m.env.Host()
 	s, present, home, err := host.Open(&h.req, m)
+	if shut := host.Closed(m.cfg.name); errors.Is(err, session.ErrShut) && shut != nil {
+		_ = m.refuseClosed(shut)
+		return
+	}
 	if err != nil {
 		_ = m.refuse(wire.QuotaExceeded)
 		return

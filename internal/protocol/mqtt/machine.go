@@ -347,7 +347,7 @@ func (m *machine) Kick(w session.Why) {
 	case session.TakenOver:
 		m.say(wire.SessionTakenOver, "")
 	case session.Shutdown:
-		m.say(wire.ServerShuttingDown, "")
+		m.sayClosed()
 	case session.OutboxFull:
 		m.say(wire.QuotaExceeded, "outbox full")
 	case session.Limited:
@@ -356,6 +356,10 @@ func (m *machine) Kick(w session.Why) {
 		m.say(wire.ServerBusy, "")
 	case session.Kicked:
 		m.say(wire.AdministrativeAction, "")
+	case session.Removed:
+		m.say(wire.AdministrativeAction, "listener removed")
+	case session.NoMemory:
+		m.say(wire.ServerBusy, "")
 	}
 	m.close(kicked[w])
 }
@@ -367,4 +371,6 @@ var kicked = [...]error{
 	session.OutboxFull: errors.New("outbox full"),
 	session.Limited:    errors.New("published above the limit"),
 	session.Busy:       errors.New("too many subscriptions at once"),
+	session.Removed:    errors.New("listener is no longer configured"),
+	session.NoMemory:   errors.New("node is short of memory"),
 }

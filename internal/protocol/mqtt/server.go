@@ -116,7 +116,7 @@ func reasonOf(err error) string {
 		return endKeepAlive
 	case errors.Is(err, kicked[session.TakenOver]):
 		return endTakeover
-	case errors.Is(err, kicked[session.Shutdown]), errors.Is(err, loop.ErrStopped):
+	case errors.Is(err, kicked[session.Shutdown]), errors.Is(err, kicked[session.Removed]), errors.Is(err, loop.ErrStopped):
 		return endStopped
 	case errors.Is(err, errNoConnect):
 		return endTimeout
@@ -126,7 +126,7 @@ func reasonOf(err error) string {
 		return endOverflow
 	case errors.Is(err, kicked[session.Limited]), errors.Is(err, errHoldFull):
 		return endLimit
-	case errors.Is(err, kicked[session.Busy]), errors.Is(err, loop.ErrOutputFull):
+	case errors.Is(err, kicked[session.Busy]), errors.Is(err, kicked[session.NoMemory]), errors.Is(err, loop.ErrOutputFull):
 		return endBusy
 	case errors.As(err, &we):
 		if why := refusedBy[we.Code]; why != "" {
@@ -139,7 +139,8 @@ func reasonOf(err error) string {
 
 // refusedBy are the reasons that are no fault of the packet, as the metric says them.
 var refusedBy = map[wire.Reason]string{wire.NotAuthorized: endRights, wire.BadUserNameOrPassword: endPassword, wire.ClientIDNotValid: endClientID,
-	wire.ServerUnavailable: endBusy, wire.QuotaExceeded: endRefused, wire.UnsupportedVersion: endVersion, wire.BadAuthMethod: endRefused}
+	wire.ServerUnavailable: endBusy, wire.QuotaExceeded: endRefused, wire.UnsupportedVersion: endVersion, wire.BadAuthMethod: endRefused,
+	wire.ServerBusy: endBusy, wire.UseAnotherServer: endStopped, wire.ServerMoved: endStopped}
 
 func contextFor(d time.Duration) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.Background(), d)
