@@ -103,7 +103,7 @@ func Lookup(n Number) (Known, bool) {
 // the form, so that reading cannot fail.
 type Options []byte
 
-// Iter goes over options. The zero Iter is at the end.
+// Iter goes over options. The zero Iter is at the end. Owned by its caller.
 type Iter struct {
 	rest Options
 	num  Number

@@ -1,13 +1,18 @@
 package wire
 
-// Options of the signalling messages (RFC 8323, section 5): each code has numbers of its own.
+import "errors"
+
+// SignalOption is the number of an option of a signalling message (RFC 8323, section 5): each code has numbers of its own.
+type SignalOption = uint16
+
+// The options of signals.
 const (
-	CSMMaxMessageSize  Number = 2 // in a CSM: the longest message that its sender takes
-	CSMBlockWise       Number = 4 // in a CSM: its sender does block-wise transfers, with BERT where messages may be longer than 1,152 bytes
-	PingCustody        Number = 2 // in a ping or pong: answered when what came before it is dealt with
-	ReleaseAlternative Number = 2 // in a release: another address
-	ReleaseHoldOff     Number = 4 // in a release: seconds to wait before connecting again
-	AbortBadCSMOption  Number = 2 // in an abort: the option of the CSM that was not understood
+	CSMMaxMessageSize  SignalOption = 2 // in a CSM: the longest message that its sender takes
+	CSMBlockWise       SignalOption = 4 // in a CSM: its sender does block-wise transfers, with BERT where messages may be longer than 1,152 bytes
+	PingCustody        SignalOption = 2 // in a ping or pong: answered when what came before it is dealt with
+	ReleaseAlternative SignalOption = 2 // in a release: another address
+	ReleaseHoldOff     SignalOption = 4 // in a release: seconds to wait before connecting again
+	AbortBadCSMOption  SignalOption = 2 // in an abort: the option of the CSM that was not understood
 )
 
 // DefaultMaxMessage is the longest message that a peer takes before its CSM says otherwise, in bytes (RFC 8323, section
@@ -44,7 +49,7 @@ func Next(b []byte, max int, m *Message) (n int, err error) {
 	head++
 	token, ext, err := tokenLength(b[head:], b[0]&15)
 	switch {
-	case err == ErrShort:
+	case errors.Is(err, ErrShort):
 		return 0, nil
 	case err != nil:
 		return 0, err
