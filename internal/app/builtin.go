@@ -9,6 +9,7 @@ import (
 	"github.com/windrose-edc/windrose/internal/loop"
 	"github.com/windrose-edc/windrose/internal/pool"
 	"github.com/windrose-edc/windrose/internal/protocol/mqtt"
+	"github.com/windrose-edc/windrose/internal/ws"
 )
 
 // Every module that the binary has, one line each. A protocol or a destination is added as a folder of its own and one
@@ -78,7 +79,11 @@ func mqttListener(n *node, name string, spec any) (func(*loop.Conn) loop.Handler
 	if err != nil {
 		return nil, s.Spec, false, err
 	}
-	return srv.Accept, s.Spec, s.Anonymous, nil
+	accept := srv.Accept
+	if s.WebSocket != nil {
+		accept = ws.NewServer(ws.Options{Listener: name, Spec: *s.WebSocket, Protocols: mqtt.Subprotocols(), Code: mqtt.CloseCode, Metrics: n.metrics}, accept).Accept
+	}
+	return accept, s.Spec, s.Anonymous, nil
 }
 
 func webhookPool(n *node, name string, spec any) (pool.Driver, []string, error) {

@@ -48,6 +48,7 @@ type client interface {
 // connection is how to reach a server and who to be there. Immutable once dialled.
 type connection struct {
 	address   string // host:port
+	webSocket string // path of the WebSocket, with its query; "": none
 	tls       *tls.Config
 	version   byte // 3, 4 or 5
 	clientID  string
@@ -75,7 +76,7 @@ type connectFlags struct {
 func addConnectFlags(c *cobra.Command) *connectFlags {
 	f := &connectFlags{}
 	fl := c.Flags()
-	fl.StringVar(&f.url, "url", "mqtt://127.0.0.1:1883", "server: mqtt://[USER:PASSWORD@]HOST[:PORT] or mqtts://...")
+	fl.StringVar(&f.url, "url", "mqtt://127.0.0.1:1883", "server: mqtt://[USER:PASSWORD@]HOST[:PORT] or mqtts://..., ws://HOST[:PORT][/PATH] or wss://...")
 	fl.StringVarP(&f.id, "id", "i", "", "client id (default: one that nobody else has)")
 	fl.StringVarP(&f.user, "username", "u", "", "user name")
 	fl.StringVarP(&f.password, "password", "P", "", "password; better in the environment as WINDROSE_PASSWORD")
@@ -111,7 +112,7 @@ func (f *connectFlags) connection() (*connection, error) {
 	}
 	u, err := url.Parse(target)
 	if err != nil || u.Hostname() == "" {
-		return nil, usagef("--url %s: want mqtt://HOST[:PORT] or mqtts://HOST[:PORT]", redactURL(f.url))
+		return nil, usagef("--url %s: want mqtt://HOST[:PORT], mqtts://..., ws://... or wss://...", redactURL(f.url))
 	}
 	port := "1883"
 	switch u.Scheme {
@@ -121,8 +122,21 @@ func (f *connectFlags) connection() (*connection, error) {
 		if c.tls, err = f.tls(u.Hostname()); err != nil {
 			return nil, err
 		}
+	case "ws":
+		port = "80"
+	case "wss":
+		port = "443"
+		if c.tls, err = f.tls(u.Hostname()); err != nil {
+			return nil, err
+		}
 	default:
-		return nil, usagef("--url: unknown scheme %q, want mqtt or mqtts", u.Scheme)
+		return nil, usagef("--url: unknown scheme %q, want mqtt, mqtts, ws or wss", u.Scheme)
+	}
+	if u.Scheme == "ws" || u.Scheme == "wss" {
+		c.webSocket = "/mqtt" // what most brokers take
+		if u.Path != "" {
+			c.webSocket = u.RequestURI()
+		}
 	}
 	if u.Port() != "" {
 		port = u.Port()

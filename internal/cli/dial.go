@@ -22,7 +22,12 @@ func dialMQTT(ctx context.Context, c *connection) (client, error) {
 		URL: "mqtt://" + c.address, Version: wire.Version(c.version), ClientID: c.clientID, Username: c.username, Password: string(c.password),
 		Clean: c.clean, SessionExpiry: c.expiry, KeepAlive: c.keepAlive, TLS: c.tls, MaxPacket: wire.MaxPacket, QueueMax: 60_000,
 	}
-	if c.tls != nil {
+	switch {
+	case c.webSocket != "" && c.tls != nil:
+		o.URL = "wss://" + c.address + c.webSocket
+	case c.webSocket != "":
+		o.URL = "ws://" + c.address + c.webSocket
+	case c.tls != nil:
 		o.URL = "mqtts://" + c.address
 	}
 	if c.keepAlive == 0 {

@@ -38,12 +38,12 @@ func (v *BridgeVersion) UnmarshalText(b []byte) error {
 
 // BridgeSpec is the configuration of an mqtt pool. Immutable after NewBridge.
 type BridgeSpec struct {
-	URLs          []string      `yaml:"urls" unit:"url" enum:"mqtt|mqtts" required:"true" doc:"Brokers, all equivalent; each is a member of the pool." example:"[mqtt://broker.example:1883]"`
+	URLs          []string      `yaml:"urls" unit:"url" enum:"mqtt|mqtts|ws|wss" required:"true" doc:"Brokers, all equivalent; each is a member of the pool." example:"[mqtt://broker.example:1883]"`
 	Version       BridgeVersion `yaml:"version" enum:"5|3.1.1" default:"5" doc:"Protocol version."`
 	ClientID      string        `yaml:"client_id" doc:"Client identifier; windrose-NODE-POOL when empty. With several brokers each gets its number behind it."`
 	Username      string        `yaml:"username" doc:"User name at the brokers."`
 	Password      string        `yaml:"password" unit:"secret" doc:"Password at the brokers."`
-	TLS           BridgeTLS     `yaml:"tls" doc:"How brokers with mqtts are checked."`
+	TLS           BridgeTLS     `yaml:"tls" doc:"How brokers with mqtts and wss are checked."`
 	KeepAlive     time.Duration `yaml:"keepalive" default:"30s" min:"1s" max:"18h" doc:"How long a connection may be silent before the broker is asked whether it is there."`
 	SessionExpiry time.Duration `yaml:"session_expiry" default:"24h" doc:"How long a broker is asked to keep the session of a lost connection; MQTT 5 only."`
 	QoS           int           `yaml:"qos" default:"2" min:"0" max:"2" doc:"Highest quality of service to send with; events of a higher one are sent with it."`

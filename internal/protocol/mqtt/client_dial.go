@@ -20,7 +20,8 @@ import (
 
 // ClientOptions say how to connect. Immutable once given to Dial.
 type ClientOptions struct {
-	// URL is mqtt://host:port (also tcp://; port 1883 when absent) or mqtts://host:port (also tls://, ssl://; 8883).
+	// URL is mqtt://host:port (also tcp://; port 1883 when absent) or mqtts://host:port (also tls://, ssl://; 8883), or,
+	// over WebSocket, ws://host:port/path (80) or wss://host:port/path (443), whose path is /mqtt when absent.
 	// User and password in it are used where Username and Password are empty, and never appear in errors.
 	URL      string
 	Version  wire.Version // V5 when zero
@@ -32,7 +33,7 @@ type ClientOptions struct {
 	SessionExpiry uint32        // seconds that the server keeps the session for; MQTT 5 only
 	KeepAlive     time.Duration // 60 s when zero, off when negative; whole seconds, at most 65,535
 	PingTimeout   time.Duration // how long PINGREQ may go unanswered; the keep alive, at most 10 s, when zero
-	TLS           *tls.Config   // for mqtts; ServerName is set to the host when empty
+	TLS           *tls.Config   // for mqtts and wss; ServerName is set to the host when empty
 	Will          *wire.Will
 	// Bridge says in MQTT 3.x that this is a bridge (bit 0x80 of the protocol level, as Mosquitto's bridges do): such a
 	// broker then leaves out what came by the same connection and keeps retain flags. MQTT 5 has options for both.
@@ -110,8 +111,12 @@ func clientURL(s string) (u *url.URL, secure bool, err error) {
 	case "mqtt", "tcp":
 	case "mqtts", "tls", "ssl":
 		port, secure = "8883", true
+	case "ws":
+		port = "80"
+	case "wss":
+		port, secure = "443", true
 	default:
-		return nil, false, fmt.Errorf("connect to %q: scheme is not mqtt, tcp, mqtts, tls or ssl", u.Redacted())
+		return nil, false, fmt.Errorf("connect to %q: scheme is not mqtt, tcp, mqtts, tls, ssl, ws or wss", u.Redacted())
 	}
 	if u.Hostname() == "" {
 		return nil, false, fmt.Errorf("connect to %q: host missing", u.Redacted())
@@ -187,9 +192,10 @@ func (c *Client) connect(ctx context.Context, o *ClientOptions, u *url.URL, secu
 	if err != nil {
 		return clientDialError(err)
 	}
+	under := conn
 	defer func() {
 		if err != nil {
-			conn.Close()
+			under.Close()
 		}
 	}()
 	if secure {
@@ -203,6 +209,11 @@ func (c *Client) connect(ctx context.Context, o *ClientOptions, u *url.URL, secu
 			return fmt.Errorf("TLS handshake: %w", err)
 		}
 		conn = t
+	}
+	if u.Scheme == "ws" || u.Scheme == "wss" {
+		if conn, err = dialWebSocket(ctx, conn, u, o.Version); err != nil {
+			return err
+		}
 	}
 	c.conn = conn
 	late := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
