@@ -25,11 +25,13 @@ func (n *node) publishStats() {
 	count("windrose_loop_tls_handshakes_total", "TLS handshakes, by how they ended.", func(s *loop.Stats) int64 { return s.HandshakesTimeout }, "outcome", "timeout")
 	count("windrose_loop_resumed_handshakes_total", "TLS handshakes that resumed a session.", func(s *loop.Stats) int64 { return s.HandshakesResumed })
 	count("windrose_loop_handler_errors_total", "Connections closed because their handler panicked.", func(s *loop.Stats) int64 { return s.Panics })
+	count("windrose_loop_function_errors_total", "Posted functions, timers and turn functions that panicked; the loop went on.", func(s *loop.Stats) int64 { return s.FuncPanics })
 	count("windrose_loop_transferred_bytes_total", "Bytes on the wire.", func(s *loop.Stats) int64 { return s.BytesIn }, "direction", "in")
 	count("windrose_loop_transferred_bytes_total", "Bytes on the wire.", func(s *loop.Stats) int64 { return s.BytesOut }, "direction", "out")
 	count("windrose_loop_overfull_connections_total", "Connections closed because a buffer was full.", func(s *loop.Stats) int64 { return s.OutputFull }, "direction", "out")
 	count("windrose_loop_overfull_connections_total", "Connections closed because a buffer was full.", func(s *loop.Stats) int64 { return s.InputFull }, "direction", "in")
 	count("windrose_loop_run_turns_total", "Turns of all loops.", func(s *loop.Stats) int64 { return s.Turns })
+	r.GaugeFunc("windrose_loop_active_threads", "Loops on a thread of their own; the others share one while little happens.", func() float64 { return float64(n.group.Stats().Driving) })
 	count("windrose_loop_system_wakes_total", "System calls made to wake a sleeping loop.", func(s *loop.Stats) int64 { return s.Wakes })
 	for i := range n.hosts {
 		r.GaugeFunc("windrose_loop_open_connections", "Open connections.", func() float64 { return float64(n.group.Stats().Open[i]) }, "loop", fmt.Sprint(i))

@@ -119,7 +119,7 @@ func (n *node) buildCore() error {
 	}
 	runtime.GOMAXPROCS(loop.Procs(loops))
 	var err error
-	if n.group, err = loop.NewGroup(loop.Options{Loops: loops, Logger: n.logFor("loop"), MaxOut: 16 << 20, MaxPartial: partialInput}); err != nil {
+	if n.group, err = loop.NewGroup(loop.Options{Loops: loops, Gather: true, Logger: n.logFor("loop"), MaxOut: 16 << 20, MaxPartial: partialInput}); err != nil {
 		return err
 	}
 	n.index = route.NewIndex(route.IndexOptions{})

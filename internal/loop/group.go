@@ -37,6 +37,7 @@ func NewGroup(o Options) (*Group, error) {
 		}
 		l.now = clock()
 		l.wheel.init(l.now)
+		l.wheel.call = l.expire
 		g.loops = append(g.loops, l)
 	}
 	if g.opt.Gather && canGather && len(g.loops) > 1 {

@@ -158,7 +158,7 @@ func (l *Loop) work(n int) {
 	debugLeave(l)
 	debugEnter(l, "turn functions")
 	for _, fn := range l.turnFuncs {
-		fn()
+		l.call("turn function", fn)
 	}
 	debugLeave(l)
 	l.tellClosed()
@@ -217,7 +217,7 @@ func (l *Loop) runPosted() {
 	}
 	for i, fn := range posts {
 		posts[i] = nil
-		fn()
+		l.call("posted function", fn)
 	}
 	l.runPosts, l.runPassed = posts, arrived
 	if stop && !l.stopping {
@@ -401,8 +401,8 @@ func (l *Loop) event(c *Conn, ev event) {
 }
 
 // Recover is deferred around everything that works for one connection: if that panics, the connection is closed and
-// nobody else harmed. Handler's methods are covered; what a handler does in timers, posted functions or OnTurn is not
-// and begins with "defer c.Recover()". On the loop only.
+// nobody else harmed. Handler's methods are covered; what a handler does in timers, posted functions or OnTurn begins with
+// "defer c.Recover()": otherwise a panic there is survived too, but the connection stays as it is. On the loop only.
 func (c *Conn) Recover() {
 	v := recover()
 	if v == nil {
@@ -416,6 +416,31 @@ func (c *Conn) Recover() {
 	}
 	if !c.excuse() {
 		c.Close(ErrPanic)
+	}
+}
+
+// call runs what works for the loop or for something on it. If that panics, nothing else of the turn is skipped.
+func (l *Loop) call(what string, fn func()) {
+	defer l.survive(what)
+	fn()
+}
+
+// expire is call for a timer.
+func (l *Loop) expire(t *Timer, now int64) {
+	defer l.survive("timer")
+	t.e.Expire(t, now)
+}
+
+// survive is deferred where no connection is known that could be closed: the panic is counted and logged.
+func (l *Loop) survive(what string) {
+	v := recover()
+	if v == nil {
+		return
+	}
+	l.pub.funcPanics.Add(1)
+	if ok, missed := l.g.panicLog.allow(clock()); ok {
+		l.g.opt.Logger.Error("function on an event loop panicked", "loop", l.id, "what", what, "panic", fmt.Sprint(v),
+			"suppressed", missed, "stack", string(debug.Stack()))
 	}
 }
 

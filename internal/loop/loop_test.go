@@ -24,6 +24,7 @@ func testGroup(t testing.TB, o Options) *Group {
 	if o.Loops == 0 {
 		o.Loops = 2
 	}
+	o.Gather = true // as the application does
 	g, err := NewGroup(o)
 	if err != nil {
 		t.Fatal(err)

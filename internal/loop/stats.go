@@ -36,7 +36,8 @@ type Stats struct {
 	HandshakesFailed  int64
 	HandshakesTimeout int64
 	HandshakesResumed int64 // among HandshakesOK
-	Panics            int64
+	Panics            int64 // connections closed because of one
+	FuncPanics        int64 // posted functions, timers and turn functions that ended by one
 	BytesIn           int64 // as on the wire
 	BytesOut          int64
 	Turns             int64
@@ -55,7 +56,7 @@ type counts struct {
 // published is what others may read of a loop. Safe for concurrent use.
 type published struct {
 	bytesIn, bytesOut, turns, outputFull, inputFull, handshakesTimeout atomic.Int64
-	wakes, panics                                                      atomic.Int64
+	wakes, panics, funcPanics                                          atomic.Int64
 	lent                                                               atomic.Bool
 }
 
@@ -85,6 +86,7 @@ func (g *Group) Stats() Stats {
 		s.Turns += l.pub.turns.Load()
 		s.Wakes += l.pub.wakes.Load()
 		s.Panics += l.pub.panics.Load()
+		s.FuncPanics += l.pub.funcPanics.Load()
 		s.OutputFull += l.pub.outputFull.Load()
 		s.InputFull += l.pub.inputFull.Load()
 		s.HandshakesTimeout += l.pub.handshakesTimeout.Load()

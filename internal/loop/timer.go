@@ -37,6 +37,7 @@ type wheel struct {
 	cur   int64 // every tick up to here has expired
 	floor int64 // while expiring: no timer may be put at or before this tick
 	count int
+	call  func(t *Timer, now int64) // instead of Expire, nil: as it is
 	used  [wheelLevels]uint64
 	slots [wheelLevels][wheelSlots]*Timer
 }
@@ -144,7 +145,11 @@ func (w *wheel) advance(now int64) {
 		i := int(tick) & (wheelSlots - 1)
 		for t := w.slots[0][i]; t != nil; t = w.slots[0][i] {
 			w.disarm(t)
-			t.e.Expire(t, now)
+			if w.call != nil {
+				w.call(t, now)
+			} else {
+				t.e.Expire(t, now)
+			}
 		}
 	}
 	w.cur = to
