@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/windrose-edc/windrose/internal/event"
+	"github.com/windrose-edc/windrose/internal/tap"
 )
 
 // answer takes the result of an attempt, from any goroutine. A second answer to the same attempt is counted and ignored;
@@ -14,6 +15,7 @@ func (p *Pool) answer(a *attempt, r Result) {
 	p.mu.Lock()
 	p.land(a)
 	p.judge(a.c, r)
+	p.traceAttempt(a, r)
 	switch {
 	case r.Outcome.OK():
 		p.accepted(a, &later)
@@ -99,6 +101,7 @@ func (p *Pool) accepted(a *attempt, later *settlements) {
 	}
 	it.state = gone
 	p.counts.delivered.Add(1)
+	p.trace(it, tap.Step{Step: tap.StepTarget, Verdict: "delivered", Outcome: event.Accepted.String()}, -1)
 }
 
 // failed decides between another attempt and the end; mu is held.
@@ -136,6 +139,7 @@ func (p *Pool) overdue(a *attempt, later *settlements) {
 		return
 	}
 	p.land(a)
+	p.traceAttempt(a, Result{Outcome: event.Timeout, Retry: true, Err: errOverdue})
 	if a.it.cur == a {
 		p.failed(a.it, Result{Outcome: event.Timeout, Retry: true, Err: errOverdue}, later)
 	}
@@ -152,6 +156,7 @@ func (p *Pool) expire(it *item, later *settlements) {
 	p.forget(it)
 	it.state = gone
 	p.counts.dropped[reasonExpired].Add(1)
+	p.traceEnd(it, "dropped", reasonExpired, event.Timeout)
 }
 
 // refuse ends an event that is not in the queue (any more) without a delivery; mu is held. Where a sender waits, it
@@ -163,13 +168,16 @@ func (p *Pool) refuse(it *item, why reason, o event.Outcome, later *settlements)
 	p.counts.refused[why].Add(1)
 	switch {
 	case it.t.Waits():
+		p.traceEnd(it, "refused", why, o)
 		later.add(it.t, o)
 		p.remember(it)
 		p.hold(it)
 	case it.promised:
 		p.park(it)
+		p.traceEnd(it, "dead_letter", why, o)
 	default:
 		it.state = gone
 		p.counts.dropped[why].Add(1)
+		p.traceEnd(it, "dropped", why, o)
 	}
 }

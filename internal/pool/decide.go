@@ -1,6 +1,9 @@
 package pool
 
-import "github.com/windrose-edc/windrose/internal/event"
+import (
+	"github.com/windrose-edc/windrose/internal/event"
+	"github.com/windrose-edc/windrose/internal/tap"
+)
 
 // What a refusal means is decided at the source: only the fan-in there knows whether another target took the event. Until
 // it says so, a refused event is kept here, undecided.
@@ -42,6 +45,7 @@ func (p *Pool) decide(it *item, park bool) {
 		p.leave(it)
 		it.state = gone
 		p.counts.dropped[reasonWithdrawn].Add(1)
+		p.traceEnd(it, "dropped", reasonWithdrawn, event.Accepted)
 	}
 }
 
@@ -101,6 +105,7 @@ func (p *Pool) settleUndecided(it *item, park bool) {
 	p.unhold(it)
 	if park {
 		p.park(it)
+		p.trace(it, tap.Step{Step: tap.StepTarget, Verdict: "dead_letter", Outcome: it.outcome.String(), Detail: it.reason.String()}, 0)
 		return
 	}
 	it.state = gone

@@ -31,6 +31,7 @@ import (
 
 	"github.com/windrose-edc/windrose/internal/event"
 	"github.com/windrose-edc/windrose/internal/observe"
+	"github.com/windrose-edc/windrose/internal/tap"
 )
 
 // Ack is when a leg acknowledges.
@@ -95,6 +96,7 @@ type Options struct {
 	Metrics  *observe.Registry
 	Now      func() time.Time
 	Deadline time.Duration // how long an Upstream ticket may wait; 30 s when zero
+	Tap      *tap.Hub      // where the steps of traced events go; nil: nobody ever looks
 }
 
 // DefaultDeadline is how long an Upstream ticket may wait.
@@ -113,6 +115,7 @@ type Pool struct {
 	salt     uint64
 	wake     chan struct{}
 	unlist   func() // takes the metrics out again
+	tap      *tap.Hub
 
 	mu       sync.Mutex
 	members  []*member
@@ -127,7 +130,8 @@ type Pool struct {
 	waiting  list[*item]    // those with an open ticket, by deadline
 	flying   list[*attempt] // attempts without an answer, by time of sending
 	tokens   map[uint64]*item
-	open     list[*item] // undecided, by time of refusal
+	dry      map[uint64]uint32 // traces of refused events that are not sent, by token; nil: none
+	open     list[*item]       // undecided, by time of refusal
 	openSize int64
 	dead     deadLetters
 	stopping bool  // no new events
@@ -142,7 +146,7 @@ type Pool struct {
 // their defaults.
 func New(name string, s Spec, d Driver, members []string, o Options) *Pool {
 	p := &Pool{
-		name: name, spec: s.withDefaults(), driver: d, now: o.Now, deadline: cmp.Or(o.Deadline, DefaultDeadline),
+		tap: o.Tap, name: name, spec: s.withDefaults(), driver: d, now: o.Now, deadline: cmp.Or(o.Deadline, DefaultDeadline),
 		seed: maphash.MakeSeed(), salt: rand.Uint64(), wake: make(chan struct{}, 1),
 		lanes: make(map[uint64]*lane), tokens: make(map[uint64]*item),
 	}
@@ -211,8 +215,13 @@ func (p *Pool) reachable() bool {
 // very pool is not sent back: it is accepted, and counted.
 func (l *Leg) Deliver(ev *event.Event, t event.Ticket) {
 	p := l.p
-	if ev.From != nil && ev.From.Pool != "" && ev.From.Pool == p.name {
+	if ev.Dry {
+		l.explain(ev, t)
+		return
+	}
+	if p.isFrom(ev) {
 		p.counts.dropped[reasonLoop].Add(1)
+		p.traceFrom(ev)
 		t.Settle(event.Accepted)
 		return
 	}
@@ -231,8 +240,10 @@ func (l *Leg) Deliver(ev *event.Event, t event.Ticket) {
 	it.id = ID{p.salt, p.serial}
 	it.queued = p.now().UnixNano()
 	if o, reason := p.admit(it, &later); o != event.Accepted {
+		p.trace(it, tap.Step{}, 1)
 		p.refuse(it, reason, o, &later)
 	} else {
+		p.trace(it, tap.Step{Step: tap.StepTarget, Verdict: "queued"}, 1)
 		p.push(it, key)
 		if l.ack == Received {
 			it.t = event.Ticket{}
@@ -263,33 +274,40 @@ func (p *Pool) laneKey(ev *event.Event) uint64 {
 
 // admit says whether the queue takes it, and makes room where the overflow rule says so; mu is held.
 func (p *Pool) admit(it *item, later *settlements) (event.Outcome, reason) {
+	for {
+		o, why, evict := p.room(it.size, it.ack)
+		if evict {
+			old := p.oldestWaiting()
+			p.leave(old)
+			p.refuse(old, reasonOverflow, event.Throttled, later)
+			continue
+		}
+		if why == reasonOverflow {
+			// The operator said to drop rather than to refuse: what a sender is told it may forget becomes a dead letter.
+			later.add(it.t, event.Accepted)
+			it.t = event.Ticket{}
+		}
+		return o, why
+	}
+}
+
+// room says whether the queue takes an event of that size; evict: once the oldest has made room; mu is held.
+func (p *Pool) room(size int, ack Ack) (o event.Outcome, why reason, evict bool) {
 	switch {
 	case p.stopping:
-		return event.Unavailable, reasonShutdown
-	case int64(it.size) > p.spec.Queue:
-		return event.TooLarge, reasonTooLarge
+		return event.Unavailable, reasonShutdown, false
+	case int64(size) > p.spec.Queue:
+		return event.TooLarge, reasonTooLarge, false
+	case !p.full(size):
+		return event.Accepted, 0, false
+	case p.spec.Overflow == DropOld && p.oldestWaiting() != nil: // not all of it is in flight
+		return event.Accepted, 0, true
+	case (p.spec.Overflow == Reject || ack == Upstream) && !p.anyUp():
+		return event.Unavailable, reasonQueueFull, false
+	case p.spec.Overflow == Reject || ack == Upstream:
+		return event.Throttled, reasonQueueFull, false
 	}
-	for p.spec.Overflow == DropOld && p.full(it.size) {
-		old := p.oldestWaiting()
-		if old == nil {
-			break // all of it is in flight
-		}
-		p.leave(old)
-		p.refuse(old, reasonOverflow, event.Throttled, later)
-	}
-	if !p.full(it.size) {
-		return event.Accepted, 0
-	}
-	if p.spec.Overflow == Reject || it.ack == Upstream {
-		if !p.anyUp() {
-			return event.Unavailable, reasonQueueFull
-		}
-		return event.Throttled, reasonQueueFull
-	}
-	// The operator said to drop rather than to refuse: what a sender is told it may forget becomes a dead letter.
-	later.add(it.t, event.Accepted)
-	it.t = event.Ticket{}
-	return event.Throttled, reasonOverflow
+	return event.Throttled, reasonOverflow, false
 }
 
 func (p *Pool) full(size int) bool {
