@@ -118,6 +118,25 @@ func (s *State) Set(name string, v any) {
 	s.first = &slot{name: name, value: v, next: s.first}
 }
 
+// Copier is what a policy stores in a State when it changes with the events that it passes: Copy returns one that changes
+// by itself, for an event that is not sent.
+type Copier interface {
+	Copy() any
+}
+
+// Copy returns a state of its own for an event that is not sent. What is no Copier is shared.
+func (s *State) Copy() State {
+	var c State
+	for p := s.first; p != nil; p = p.next {
+		v := p.value
+		if x, ok := v.(Copier); ok {
+			v = x.Copy()
+		}
+		c.first = &slot{name: p.name, value: v, next: c.first}
+	}
+	return c
+}
+
 // Policy looks at an event and says a verdict. Immutable after New; safe for concurrent use: it keeps what changes in
 // ctx.Session.
 //

@@ -142,6 +142,9 @@ func (l *Limit) Apply(ctx *Context, ev *event.Event) Verdict {
 	return Verdict{}
 }
 
+// Copy implements Copier.
+func (b *buckets) Copy() any { c := *b; return &c }
+
 // advance brings the buckets to the time now. A full one does not fill any further. When the clock was set back, the
 // buckets go with it: nobody waits for the time to come again.
 func (b *buckets) advance(now int64) {
