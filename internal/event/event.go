@@ -30,7 +30,10 @@ type Origin struct {
 	Protocol string            // "mqtt", "coap", "amqp", "http"
 	Pool     string            // name of the pool that a source reads from: the event is never sent back to it
 	Taker    uint32            // the session's own number in the route table, 0 when it has none (MQTT no local)
-	Lane     uint32            // a number of the connection: events of one publisher, topic and QoS keep their order
+	// NoRefusal says that the client's protocol cannot tell it that an event was refused (MQTT 3.x): it is acknowledged, and
+	// what no subscriber took becomes a dead letter
+	NoRefusal bool
+	Lane      uint32 // a number of the connection: events of one publisher, topic and QoS keep their order
 }
 
 // Event is one message from one source. Owned by the caller of the walk; borrowed by everyone it is handed to (see

@@ -37,6 +37,7 @@ type fanSlot struct {
 	accepted bool
 	open     bool
 	legs     []legRef
+	parked   *undecided // what outboxes refused
 }
 
 // fan is the table of slots. Owned by the walker's loop.
@@ -46,7 +47,8 @@ type fan struct {
 	loop       int
 	head, tail int32 // by deadline: all deadlines have the same length, so the order of opening is theirs
 	n          int
-	late       uint64 // settlements of slots that are gone and of legs that had answered
+	dead       DeadLetters // may be nil
+	late       uint64      // settlements of slots that are gone and of legs that had answered
 }
 
 func newFan(loop int) fan { return fan{loop: loop, head: -1, tail: -1} }
@@ -101,13 +103,19 @@ func (f *fan) leg(i int32, d Decider) uint64 {
 }
 
 // settle takes the outcome of n legs; it finishes the slot when it was the last.
-func (f *fan) settle(token uint64, o event.Outcome, n int) {
+// parked is what takers refused, in the hands of the slot from now on; a slot that is gone cannot decide any more, and
+// then it becomes a dead letter: one too many, never an event too few.
+func (f *fan) settle(token uint64, o event.Outcome, n int, parked *undecided) {
 	i := int32(token & (fanSlots - 1))
 	if int(i) >= len(f.slots) || f.slots[i].gen != uint32(token>>36) || !f.slots[i].open {
 		f.late++
+		parked.park(f.dead)
 		return
 	}
 	s := &f.slots[i]
+	if parked != nil {
+		s.parked = parked.before(s.parked)
+	}
 	if leg := token >> 20 & 0xff; leg < onceLegs {
 		if s.answered>>leg&1 != 0 {
 			f.late++
@@ -148,6 +156,9 @@ func (f *fan) finish(i int32) {
 			l.d.Decide(l.token, o.OK())
 		}
 	}
+	if o.OK() {
+		s.parked.park(f.dead)
+	}
 	f.release(i).Settle(o)
 }
 
@@ -175,7 +186,7 @@ func (f *fan) release(i int32) event.Ticket {
 	} else {
 		f.tail = s.prev
 	}
-	s.t, s.open = event.Ticket{}, false
+	s.t, s.open, s.parked = event.Ticket{}, false, nil
 	s.gen = (s.gen + 1) % fanGens
 	clear(s.legs)
 	s.legs = s.legs[:0]

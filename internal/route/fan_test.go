@@ -51,10 +51,10 @@ func TestFanRuleOfLegs(t *testing.T) {
 			for range tt.legs {
 				toks = append(toks, f.leg(i, d))
 			}
-			f.settle(fanToken(f.loop, i, 0, f.slots[i].gen), n, 1)
+			f.settle(fanToken(f.loop, i, 0, f.slots[i].gen), n, 1, nil)
 			for j, o := range tt.legs {
 				if o != open {
-					f.settle(toks[j], o, 1)
+					f.settle(toks[j], o, 1, nil)
 				}
 			}
 			if f.expire(99) != 0 {
@@ -86,13 +86,13 @@ func TestFanForeignAnswers(t *testing.T) {
 	if twice == other {
 		t.Fatal("two legs have the same token")
 	}
-	f.settle(fanToken(0, i, 0, f.slots[i].gen), event.NoMatch, 1)
-	f.settle(twice, event.Throttled, 1)
-	f.settle(twice, event.Throttled, 1)
+	f.settle(fanToken(0, i, 0, f.slots[i].gen), event.NoMatch, 1, nil)
+	f.settle(twice, event.Throttled, 1, nil)
+	f.settle(twice, event.Throttled, 1, nil)
 	if len(e.got[1]) != 0 {
 		t.Fatal("settled before every leg has answered")
 	}
-	f.settle(other, event.Accepted, 1)
+	f.settle(other, event.Accepted, 1, nil)
 	if got := e.got[1]; len(got) != 1 || got[0] != event.Accepted {
 		t.Fatalf("settled with %v", got)
 	}
@@ -103,9 +103,9 @@ func TestFanForeignAnswers(t *testing.T) {
 	if j != i {
 		t.Fatal("the slot is not used again")
 	}
-	f.settle(other, event.Accepted, 1)
-	f.settle(^uint64(0), event.Accepted, 1)
-	f.settle(0, event.Accepted, 1)
+	f.settle(other, event.Accepted, 1, nil)
+	f.settle(^uint64(0), event.Accepted, 1, nil)
+	f.settle(0, event.Accepted, 1, nil)
 	if len(e.got[2]) != 0 || f.slots[j].accepted {
 		t.Error("an answer to the slot's earlier event is taken for one to this")
 	}
@@ -141,12 +141,12 @@ func TestFanManyLegs(t *testing.T) {
 	for range 300 {
 		toks = append(toks, f.leg(i, nil))
 	}
-	f.settle(fanToken(0, i, 0, f.slots[i].gen), event.NoMatch, 1)
+	f.settle(fanToken(0, i, 0, f.slots[i].gen), event.NoMatch, 1, nil)
 	for j, tok := range toks {
 		if len(e.got[1]) != 0 {
 			t.Fatalf("settled after %d of 300 legs", j)
 		}
-		f.settle(tok, event.Accepted, 1)
+		f.settle(tok, event.Accepted, 1, nil)
 	}
 	if len(e.got[1]) != 1 {
 		t.Fatal("not settled")
@@ -173,14 +173,14 @@ func TestFanProperty(t *testing.T) {
 				for range rapid.IntRange(0, 3).Draw(rt, "legs") {
 					open = append(open, leg{f.leg(i, nil), begun})
 				}
-				f.settle(fanToken(1, i, 0, f.slots[i].gen), event.NoMatch, 1)
+				f.settle(fanToken(1, i, 0, f.slots[i].gen), event.NoMatch, 1, nil)
 			},
 			"answer": func(rt *rapid.T) {
 				if len(open) == 0 {
 					return
 				}
 				l := rapid.SampledFrom(open).Draw(rt, "leg") // some answer twice
-				f.settle(l.tok, event.Accepted, 1)
+				f.settle(l.tok, event.Accepted, 1, nil)
 			},
 			"time": func(rt *rapid.T) {
 				now += int64(rapid.IntRange(1, 12).Draw(rt, "by"))

@@ -198,7 +198,9 @@ type flooder struct {
 	left, open, got int
 }
 
-func (f *flooder) Take(*event.Event, []Sub) event.Outcome { f.got++; return event.Accepted }
+func (f *flooder) Take(*event.Event, []Sub) event.Outcome             { f.got++; return event.Accepted }
+func (f *flooder) TakeShared(*event.Event, Sub, *Group) event.Outcome { f.got++; return event.Accepted }
+func (f *flooder) Client() string                                     { return "flooder" }
 
 func (f *flooder) Settle(uint64, event.Outcome, int) { f.open-- }
 

@@ -71,6 +71,32 @@ type Table struct {
 // NewTable numbers the routes from base on, so that the entries of an older table are never taken for its own.
 func NewTable(base int, routes []*Route) *Table { return &Table{routes: routes, base: base} }
 
+// Next makes the table that takes the place of t: its numbers are none of t's.
+func (t *Table) Next(routes []*Route) *Table {
+	base := t.base + len(t.routes)
+	if base+len(routes) >= MaxTakers {
+		base = 1
+	}
+	return NewTable(base, routes)
+}
+
+// Find returns the first route of that name; nil when there is none.
+func (t *Table) Find(name string) *Route {
+	for _, r := range t.routes {
+		if r.Name == name {
+			return r
+		}
+	}
+	return nil
+}
+
+// Continue makes r count on from old, which it takes the place of; nil does nothing. Before r is used.
+func (r *Route) Continue(old *Route) {
+	if old != nil {
+		r.matched.Store(old.Matched())
+	}
+}
+
 // Routes lists the routes in order.
 func (t *Table) Routes() []*Route { return t.routes }
 

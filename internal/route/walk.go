@@ -58,6 +58,7 @@ type plan struct {
 // Stats counts what a walker did. Owned by its loop; read it there.
 type Stats struct {
 	Walked, NoMatch, Legs, Remote, Refused, MailDropped, Expired, Late uint64
+
 	Shared      uint64 // events that a member of a group took on this loop
 	SharedAgain uint64 // times that another member was asked because one did not take an event
 	SharedLost  uint64 // events that no member of a group took
@@ -69,13 +70,14 @@ type Net struct {
 	index    *Index
 	table    atomic.Pointer[Table]
 	walkers  []*Walker
+	groups   *Groups
 	deadline atomic.Int64
 	tap      *tap.Hub // nil: nobody ever looks
 }
 
 // NewNet makes the walkers of a node, one for each loop. credit bounds the bytes of events under way between two loops.
 func NewNet(ix *Index, clocks []Clock, credit int64, deadline time.Duration) *Net {
-	n := &Net{index: ix}
+	n := &Net{index: ix, groups: newGroups()}
 	n.SetDeadline(deadline)
 	for i, c := range clocks {
 		w := &Walker{net: n, id: i, clock: c, fan: newFan(i), out: make([]batch, len(clocks)), back: make([]answers, len(clocks))}
@@ -128,7 +130,7 @@ type Walker struct {
 	stats  Stats
 	stuck  stuck
 	dead   DeadLetters // may be nil
-	no     []Outbox    // that refused the event of this walk, while nobody knows what its publisher will be told
+	no     []refuser   // that refused the event of this walk, while nobody knows what its publisher will be told
 
 	outside struct { // outcomes from other goroutines; guarded by mu
 		mu      sync.Mutex
@@ -179,8 +181,12 @@ func (w *Walker) Join(o Outbox) (taker uint32, ok bool) {
 // Leave ends deliveries to a taker. Its number stays reserved until Reuse.
 func (w *Walker) Leave(taker uint32) { w.takers[Sub(uint64(taker)<<32).Slot()] = nil }
 
-// Reuse gives the number of a taker back; only when no entry of the index names it any more.
+// Reuse gives the number of a taker or a group back; only when no entry of the index names it any more.
 func (w *Walker) Reuse(taker uint32) {
+	if Sub(uint64(taker)<<32).Loop() == groupLoop {
+		w.net.groups.Retire(taker)
+		return
+	}
 	w.spare = append(w.spare, int32(Sub(uint64(taker)<<32).Slot()))
 }
 
@@ -283,10 +289,13 @@ func (w *Walker) Walk(ev *event.Event, t event.Ticket) {
 			case o == event.Accepted:
 				accepted = true
 			case o != event.NoMatch:
-				if refused, refusal = true, o; !told {
-					w.park(ev, g.Key, noMember)
-				} else {
+				if !refused {
+					refused, refusal = true, o
+				}
+				if told {
 					w.no = append(w.no, g)
+				} else {
+					w.park(ev, g.Key, noMember)
 				}
 			}
 		}
@@ -496,7 +505,7 @@ func (w *Walker) read(from int, mail *pair) {
 		told := r.token != 0 && (ev.From == nil || !ev.From.NoRefusal)
 		legs := b.legs[r.legs : r.legs+r.nlegs]
 		if legs[0].Loop() == groupLoop {
-			w.readShared(from, ev, legs[0], legs[1], r.token, told)
+			w.readShared(ev, legs[0], legs[1], r.token, told)
 			continue
 		}
 		var accepted, refused bool

@@ -225,6 +225,12 @@ func (b *walkBox) Take(ev *event.Event, subs []Sub) event.Outcome {
 	return b.mode
 }
 
+func (b *walkBox) TakeShared(ev *event.Event, s Sub, _ *Group) event.Outcome {
+	return b.Take(ev, []Sub{s})
+}
+
+func (b *walkBox) Client() string { return fmt.Sprint(b.taker) }
+
 // How a target answers.
 const (
 	answerNow = iota

@@ -363,7 +363,9 @@ func TestWalkAllocatesNothing(t *testing.T) {
 // quietBox accepts. It has no state.
 type quietBox struct{}
 
-func (quietBox) Take(*event.Event, []Sub) event.Outcome { return event.Accepted }
+func (quietBox) Take(*event.Event, []Sub) event.Outcome             { return event.Accepted }
+func (quietBox) TakeShared(*event.Event, Sub, *Group) event.Outcome { return event.Accepted }
+func (quietBox) Client() string                                     { return "quiet" }
 
 // quietTarget keeps tickets. Owned by the test.
 type quietTarget struct{ open []event.Ticket }

@@ -10,6 +10,7 @@ import (
 	"github.com/windrose-edc/windrose/internal/policy"
 	"github.com/windrose-edc/windrose/internal/retain"
 	"github.com/windrose-edc/windrose/internal/route"
+	"github.com/windrose-edc/windrose/internal/tap"
 )
 
 // Clock is what a host needs of its loop.
@@ -33,6 +34,7 @@ type Shared struct {
 	Retained  *retain.Store
 	Chain     func() *policy.Chain // never nil
 	Limits    Limits
+	Tap       *tap.Hub      // nil: nobody ever looks
 	Dead      DeadLetters   // may be nil
 	Observe   func(h *Host) // called at the end of each turn with the host's counters; may be nil
 
@@ -74,10 +76,17 @@ type Host struct {
 	resting []resting
 	due     loop.Timer // deadline of the oldest event that waits for its outcome
 	ctx     policy.Context
-	sourced []sourced  // events of sources that wait for room
+	sourced []sourced  // events of sources and groups that wait for room
 	again   loop.Timer // when to try them again
 
+	free  *share // for the next delivery of a group
+	frees int
+
 	deaf bool // the intake is shut, see Hear
+
+	held     map[*Session]uint32 // traces of events that wait, by publisher; nil: none
+	watching bool                // the event that is being answered has a trace
+	said     string              // what its publisher was told
 
 	sourcedBytes atomic.Int64  // of sourced and on the way to it
 	sourcedDrops atomic.Uint64 // not counted in Tally yet
@@ -85,8 +94,9 @@ type Host struct {
 
 // sourced is an event that no session published.
 type sourced struct {
-	ev *event.Kept
-	t  event.Ticket
+	ev    *event.Kept
+	t     event.Ticket
+	group *route.Group // that has taken it, and whose member is gone; nil: it is new
 }
 
 // NewHost makes the host of one loop.
@@ -94,6 +104,7 @@ func NewHost(sh *Shared, c Clock) *Host {
 	h := &Host{shared: sh, limits: sh.limits(), clock: c, walk: sh.Net.Walker(c.ID())}
 	h.due.Init(h)
 	h.again.Init(h)
+	h.walk.Parks(sh.Dead)
 	return h
 }
 
@@ -158,7 +169,7 @@ func (h *Host) Open(hello *Hello, p Peer) (s *Session, present bool, home int, e
 				return nil, false, h.clock.ID(), err
 			}
 			if !h.shared.Directory.claim(s) {
-				h.leave(s)
+				h.leave(s, nil, nil)
 				continue
 			}
 			h.Tally.Sessions++
@@ -218,6 +229,7 @@ func (h *Host) attach(s *Session, hello *Hello, p Peer) {
 	s.leaving, s.quota = false, hello.Quota
 	s.note.since = uint32(h.clock.Now() / int64(time.Second))
 	s.back()
+	s.meet(true)
 	h.Tally.Online++
 }
 
@@ -249,8 +261,10 @@ func (s *Session) detach(resumed bool) {
 	s.peer = nil
 	s.replays = nil
 	h.Tally.Online--
+	s.unlook()
 	s.in.detach(orphanMax * h.limits.Receive)
 	s.out.interrupted()
+	s.meet(false)
 	now := h.clock.Now()
 	s.note.since = uint32(now / int64(time.Second))
 	a := &away{s: s}
@@ -266,6 +280,9 @@ func (s *Session) detach(resumed bool) {
 	if s.Expiry == 0 {
 		h.end(s)
 		return
+	}
+	if h.limits.HandOn == HandOnDisconnect && !resumed {
+		s.handOn(false)
 	}
 	if s.Expiry != Never {
 		a.expires = now + int64(s.Expiry)*int64(time.Second)
@@ -329,10 +346,14 @@ func (h *Host) end(s *Session) {
 	if s.will != nil {
 		s.publishWill() // its delay ends with the session
 	}
+	s.unlook()
 	h.shared.Directory.release(s)
 	s.back()
 	h.Tally.Sessions--
 	h.Tally.Subs -= int64(len(s.subs))
+	changes, gone := h.unsubscribeAll(s)
+	s.handOn(true)
+	h.Tally.Dropped[DropUnacked] += uint64(s.out.open)
 	for s.out.waiting() > 0 {
 		s.pop()
 		h.Tally.Dropped[DropEnded]++
@@ -340,25 +361,37 @@ func (h *Host) end(s *Session) {
 	s.out = outbox{}
 	s.in = nil
 	s.replays = nil
-	h.leave(s)
+	h.leave(s, changes, gone)
 }
 
-// leave takes the session out of the index and its number out of use.
-func (h *Host) leave(s *Session) {
+// unsubscribeAll ends the session's memberships of groups, and says what is to be taken out of the index.
+func (h *Host) unsubscribeAll(s *Session) (cs []route.Change, gone []uint32) {
+	if len(s.subs) == 0 {
+		return nil, nil
+	}
+	cs = make([]route.Change, 0, len(s.subs))
+	for _, x := range s.subs {
+		if f := []byte(x.Filter); isShared(f) {
+			cs, gone = s.part(f, cs, gone)
+		} else {
+			cs = append(cs, route.Change{Filter: f, Sub: x.Sub, Delete: true})
+		}
+	}
+	s.subs, s.byName = nil, nil
+	return cs, gone
+}
+
+// leave takes the session out of the index and its number out of use; gone are the numbers of groups that end with it.
+func (h *Host) leave(s *Session, cs []route.Change, gone []uint32) {
 	i := route.Sub(uint64(s.taker) << 32).Slot()
 	h.slots[i] = nil
 	h.walk.Leave(s.taker)
 	taker := s.taker
-	if len(s.subs) == 0 {
+	if len(cs) == 0 {
 		h.rest(taker)
 		return
 	}
-	cs := make([]route.Change, len(s.subs))
-	for i, x := range s.subs {
-		cs[i] = route.Change{Filter: []byte(x.Filter), Sub: x.Sub, Delete: true}
-	}
-	s.subs, s.byName = nil, nil
-	h.shared.Net.Index().Apply(cs, func() { h.clock.Post(func() { h.rest(taker) }) })
+	h.removed(cs, gone, func() { h.rest(taker) })
 }
 
 func (h *Host) rest(taker uint32) {
@@ -374,7 +407,7 @@ func (h *Host) Inject(ev *event.Kept, t event.Ticket) {
 		return
 	}
 	h.sourcedBytes.Add(int64(ev.Size()))
-	h.clock.Post(func() { h.sourced = append(h.sourced, sourced{ev, t}) })
+	h.clock.Post(func() { h.sourced = append(h.sourced, sourced{ev: ev, t: t}) })
 }
 
 // sourcedMax bounds the bytes of events from sources that wait for their walk and for whose outcome nobody waits.
@@ -387,14 +420,23 @@ func (h *Host) walkSourced() {
 		x := h.sourced[n]
 		h.sourcedBytes.Add(-int64(x.ev.Size()))
 		ev := x.ev.Event // a policy may change it
-		h.ctx.Now, h.ctx.Session = h.clock.Now(), nil
+		if x.group != nil {
+			h.walk.Share(&ev, x.group)
+			continue
+		}
+		h.shared.Tap.Begin(&ev, h.clock.ID())
+		t := h.traceSource(&ev, x.t)
 		h.Tally.Received[ev.QoS]++
-		if v := h.shared.Chain().ApplyNow(&h.ctx, &ev); v.Kind == policy.Pass {
+		v := h.judge(&ev, nil, true)
+		if v.Kind == policy.Pass {
 			h.keepRetained(&ev)
-			h.walk.Walk(&ev, x.t)
+			h.walk.Walk(&ev, t)
 		} else {
 			h.Tally.Outcomes[v.Outcome]++
-			x.t.Settle(v.Outcome)
+			t.Settle(v.Outcome)
+		}
+		if !t.Waits() {
+			h.traceAck(&ev, refusal(v), "the source waits for no answer")
 		}
 	}
 	switch n {
@@ -438,14 +480,16 @@ func (s *Session) publishWill() {
 		ev.Expires = ev.Time + int64(w.Life)*int64(time.Second)
 	}
 	ev.Changed()
-	h.ctx.Now, h.ctx.Session = ev.Time, &s.policy
-	v := h.shared.Chain().ApplyNow(&h.ctx, &ev) // a will cannot wait: its connection is gone
+	h.shared.Tap.Begin(&ev, h.clock.ID())
+	v := h.judge(&ev, &s.policy, true) // a will cannot wait: its connection is gone
 	if v.Kind != policy.Pass {
 		h.Tally.Outcomes[v.Outcome]++
+		h.traceAck(&ev, refusal(v), "a will")
 		return
 	}
 	h.keepRetained(&ev)
 	h.walk.Walk(&ev, event.Ticket{})
+	h.traceAck(&ev, "", "a will")
 	h.clock.Wake() // this turn's mail may have gone already: a lost connection is noticed late in it
 }
 

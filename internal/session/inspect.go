@@ -5,6 +5,7 @@ import (
 	"time"
 	"unique"
 
+	"github.com/windrose-edc/windrose/internal/event"
 	"github.com/windrose-edc/windrose/internal/route"
 )
 
@@ -157,4 +158,16 @@ func (s *Session) Kick(w Why, forget bool) bool {
 		s.End()
 	}
 	return false
+}
+
+// Redeliver puts an event that became a dead letter back into the session's outbox; false: there is no room. On its home
+// loop.
+func (s *Session) Redeliver(ev *event.Kept) bool {
+	l := s.host.limits
+	if s.ended || s.out.waiting() >= l.Queue || s.out.bytes()+int64(ev.Size()) > l.QueueBytes {
+		return false
+	}
+	e := ev.Event
+	s.Take(&e, []route.Sub{route.MakeSub(s.taker, byte(e.QoS), false, false, 0)})
+	return true
 }

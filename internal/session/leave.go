@@ -77,11 +77,11 @@ const sweepLooks = 8192
 
 // Sweep says which connections are to end. A value.
 type Sweep struct {
-	Why         Why
-	Max         int    // connections that end in one call
-	Listener    string // only those that came in there; "": all
-	Publishers  bool   // only those of sessions without subscriptions
-	Force       bool   // also where something is still to be answered or acknowledged
+	Why        Why
+	Max        int    // connections that end in one call
+	Listener   string // only those that came in there; "": all
+	Publishers bool   // only those of sessions without subscriptions
+	Force      bool   // also where something is still to be answered or acknowledged
 }
 
 // Swept is what a call of Sweep did. A value.

@@ -21,7 +21,8 @@ type Limits struct {
 	QueueBytes int64 // bytes that wait
 	Window     int   // deliveries without acknowledgement, at most 65,535
 	Rule       Overflow
-	Receive    int // events of the client without answer (Receive Maximum)
+	Receive    int    // events of the client without answer (Receive Maximum)
+	HandOn     HandOn // of shared subscriptions
 
 	Sessions      int // of the node, with and without a connection; 0: no bound
 	Subscriptions int // of one session; 0: no bound
@@ -43,6 +44,7 @@ type sent struct {
 	flags uint8
 	subID uint32
 	more  *[]route.Sub // where several subscriptions with identifiers matched and ev is set
+	share *share       // where it is of a group
 }
 
 const (
@@ -56,7 +58,8 @@ type waiting struct {
 	subID uint32
 	qos   event.QoS
 	flags uint8
-	more  []route.Sub // where several subscriptions with identifiers matched
+	more  []route.Sub  // where several subscriptions with identifiers matched
+	group *route.Group // whose event it is; nil: the session's own
 }
 
 // outbox is what goes to one client: the window of deliveries without acknowledgement and the queue behind it. Owned by
@@ -160,46 +163,58 @@ func merged(subs []route.Sub) (qos event.QoS, retainAs bool, ids int) {
 	return qos, retainAs, ids
 }
 
+// Client implements route.Outbox.
+func (s *Session) Client() string { return s.ID }
+
 // Take implements route.Outbox. An acknowledged event is taken when it is in the window or in the queue; a QoS 0 event
 // when it is in the connection's output, else it is dropped and counted.
 func (s *Session) Take(ev *event.Event, subs []route.Sub) event.Outcome {
 	if ev.From != nil && ev.From.Taker == s.taker {
 		if subs = s.notOwn(subs); len(subs) == 0 {
+			if ev.Trace != 0 {
+				s.traceTake(ev, fateOwn, 0)
+			}
 			return event.NoMatch
 		}
 	}
-	h := s.host
 	qos, retainAs, ids := merged(subs)
 	qos = min(qos, ev.QoS)
-	if ev.Expired(h.clock.Now()) {
-		s.drop(DropExpired)
-		return event.Accepted // as its sender asked
+	f := s.fate(ev, qos)
+	if ev.Dry {
+		s.traceTake(ev, f, qos)
+		return f.outcome(ev)
 	}
 	d := Delivery{QoS: qos, Retain: ev.Retain && retainAs}
 	if ids > 0 {
 		d.Subs = subs
 	}
-	if qos == 0 {
+	switch f {
+	case fateExpired:
+		s.drop(DropExpired)
+	case fateOffline:
+		s.drop(DropOffline)
+	case fateSlow:
+		s.drop(DropSlow)
+	case fateSent:
 		switch {
-		case s.peer == nil:
-			s.drop(DropOffline)
-		case !s.peer.Room():
-			s.drop(DropSlow)
-		case !s.peer.Send(ev, d):
-			s.drop(DropTooLarge)
-		default:
+		case qos > 0 && s.send(ev, d):
+		case qos > 0:
+			f = fateTooLarge
+		case s.peer.Send(ev, d):
 			s.countSent()
-			return event.Accepted
+		default:
+			f = fateTooLarge
+			s.drop(DropTooLarge)
 		}
-		if ev.QoS == 0 {
-			return event.NoMatch
+	default:
+		if s.enqueue(ev, d) != event.Accepted && f < fateRefused {
+			f = fateRefused
 		}
-		return event.Accepted // the subscriber asked for no promise
 	}
-	if s.peer != nil && s.out.waiting() == 0 && s.out.again == 0 && s.windowOpen() && s.peer.Room() {
-		return s.send(ev, d)
+	if ev.Trace != 0 {
+		s.traceTake(ev, f, qos)
 	}
-	return s.enqueue(ev, d)
+	return f.outcome(ev)
 }
 
 // notOwn leaves out the subscriptions that do not want the session's own events. It allocates only where some do.
@@ -229,13 +244,22 @@ func (s *Session) windowOpen() bool {
 	return int(s.out.open) < int(s.window) && len(s.out.ring) < ringMax*int(s.window) && len(s.out.ring) < 0xffff
 }
 
-// send puts a delivery with acknowledgement into the window.
-func (s *Session) send(ev *event.Event, d Delivery) event.Outcome {
+// send puts a delivery with acknowledgement into the window. It reports false when the event does not fit what the client
+// accepts: then it is dropped, as if it had been sent ([MQTT-3.1.2-25]).
+func (s *Session) send(ev *event.Event, d Delivery) bool {
+	if !s.sendOf(ev, d, nil) {
+		s.drop(DropTooLarge)
+		return false
+	}
+	return true
+}
+
+// sendOf is send for an event of a group; without one it is the session's own. What does not fit is not counted yet.
+func (s *Session) sendOf(ev *event.Event, d Delivery, g *route.Group) bool {
 	d.ID = s.out.nextID()
 	if !s.peer.Send(ev, d) {
 		s.out.prevID()
-		s.drop(DropTooLarge)
-		return event.Accepted // [MQTT-3.1.2-25]: as if it had been sent
+		return false
 	}
 	x := sent{id: d.ID, qos: d.QoS, subID: firstID(d)}
 	if d.Retain {
@@ -248,10 +272,14 @@ func (s *Session) send(ev *event.Event, d Delivery) event.Outcome {
 			x.more = &more
 		}
 	}
+	if g != nil {
+		s.shares.load.Open.Add(1)
+		x.share = s.host.lend(ev, g, x.ev == nil && d.QoS == event.AtLeastOnce)
+	}
 	s.out.ring = append(s.out.ring, x)
 	s.out.open++
 	s.countSent()
-	return event.Accepted
+	return true
 }
 
 func firstID(d Delivery) uint32 {
@@ -268,26 +296,37 @@ func (s *Session) enqueue(ev *event.Event, d Delivery) event.Outcome {
 	h := s.host
 	size := int64(ev.Size())
 	if size > h.limits.QueueBytes {
-		return s.overflow(ev)
+		return s.overflow()
 	}
 	for s.out.waiting() >= h.limits.Queue || s.out.bytes()+size > h.limits.QueueBytes {
 		if h.limits.Rule != DropOld || s.out.waiting() == 0 {
 			if h.limits.Rule == Disconnect && s.peer != nil {
 				s.kickLater(OutboxFull)
 			}
-			return s.overflow(ev)
+			return s.overflow()
 		}
 		w := s.pop()
 		s.drop(DropQueueFull)
 		h.dead(w.ev, s, "outbox full")
 	}
-	w := waiting{ev: ev.Keep(), qos: d.QoS, subID: firstID(d)}
+	s.put(ev, d, nil)
+	return event.Accepted
+}
+
+// put lets an event, of a group where g is not nil, wait; there is room.
+func (s *Session) put(ev *event.Event, d Delivery, g *route.Group) {
+	w := waiting{ev: ev.Keep(), qos: d.QoS, subID: firstID(d), group: g}
 	if d.Retain {
 		w.flags = flagRetain
 	}
 	if n := countIDs(d.Subs); n > 1 {
 		w.more = append([]route.Sub(nil), d.Subs...)
 	}
+	s.push(w)
+}
+
+// push puts an event behind those that wait.
+func (s *Session) push(w waiting) {
 	if s.out.queue == nil {
 		s.out.queue = &queue{}
 	}
@@ -297,18 +336,20 @@ func (s *Session) enqueue(ev *event.Event, d Delivery) event.Outcome {
 		clear(q.list[n:])
 		q.list, q.head = q.list[:n], 0
 	}
+	size := int64(w.ev.Size())
 	q.list = append(q.list, w)
 	q.bytes += size
-	h.Tally.Queued++
-	h.Tally.QueuedBytes += size
-	return event.Accepted
+	s.host.Tally.Queued++
+	s.host.Tally.QueuedBytes += size
+	if w.group != nil {
+		s.shares.load.Open.Add(1)
+	}
 }
 
-// overflow refuses an event for which there is no room. It becomes a dead letter too: its publisher may be told success,
-// because another target took the event or because MQTT 3.x has no refusal, and nothing acknowledged is dropped silently.
-func (s *Session) overflow(ev *event.Event) event.Outcome {
+// overflow refuses an event for which there is no room. Whether it becomes a dead letter, because its publisher is told
+// success all the same, the walk decides.
+func (s *Session) overflow() event.Outcome {
 	s.drop(DropQueueFull)
-	s.host.dead(ev.Keep(), s, "outbox full")
 	return event.Throttled
 }
 
@@ -347,6 +388,9 @@ func (s *Session) pop() waiting {
 	}
 	s.host.Tally.Queued--
 	s.host.Tally.QueuedBytes -= size
+	if w.group != nil {
+		s.shares.load.Open.Add(-1)
+	}
 	return w
 }
 
@@ -361,7 +405,12 @@ func (s *Session) pump() {
 			s.drop(DropExpired)
 			continue
 		}
-		s.send(&w.ev.Event, Delivery{QoS: w.qos, Retain: w.flags&flagRetain != 0, Subs: w.more, SubID: w.subID})
+		d := Delivery{QoS: w.qos, Retain: w.flags&flagRetain != 0, Subs: w.more, SubID: w.subID}
+		if w.group == nil {
+			s.send(&w.ev.Event, d)
+		} else if !s.sendOf(&w.ev.Event, d, w.group) {
+			s.drop(DropTooLarge)
+		}
 	}
 	s.replay()
 }
@@ -385,7 +434,7 @@ func (s *Session) Acked(id uint16) Ack {
 	case x.qos != event.AtLeastOnce:
 		return AckWrong
 	}
-	s.out.finish(x)
+	s.finish(x)
 	s.pump()
 	return AckOK
 }
@@ -400,7 +449,7 @@ func (s *Session) Got(id uint16, refused bool) Ack {
 		return AckWrong
 	}
 	if refused {
-		s.out.finish(x)
+		s.finish(x)
 		s.pump()
 		return AckOK
 	}
@@ -417,7 +466,7 @@ func (s *Session) Completed(id uint16) Ack {
 	case x.qos != event.ExactlyOnce || x.state != dlReleased:
 		return AckWrong
 	}
-	s.out.finish(x)
+	s.finish(x)
 	s.pump()
 	return AckOK
 }
@@ -460,6 +509,9 @@ func (s *Session) resend() bool {
 			drop = DropExpired
 		} else if s.peer.Send(&x.ev.Event, d) {
 			continue
+		}
+		if x.share != nil {
+			s.returned(x)
 		}
 		x.state, x.ev, x.more = dlDone, nil, nil
 		o.open--

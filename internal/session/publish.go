@@ -37,7 +37,8 @@ func (s *Session) Publish(ev *event.Event, id uint16, dup bool) (hold Hold, unti
 			return Go, 0
 		}
 		if s.Unanswered() >= h.limits.Receive {
-			return HoldQuota, 0
+			s.look(ev)
+			return s.holds(ev, HoldQuota, 0)
 		}
 	}
 	if h.deaf {
@@ -47,15 +48,15 @@ func (s *Session) Publish(ev *event.Event, id uint16, dup bool) (hold Hold, unti
 		}
 		return Go, 0
 	}
+	s.look(ev)
 	if h.walk.Congested() {
 		h.Tally.Held++
-		return HoldMail, 0
+		return s.holds(ev, HoldMail, 0)
 	}
-	h.ctx.Now, h.ctx.Session = h.clock.Now(), &s.policy
-	v := h.shared.Chain().Apply(&h.ctx, ev)
+	v := h.judge(ev, &s.policy, false)
 	if v.Kind == policy.Park {
 		h.Tally.Held++
-		return HoldLimit, v.Until
+		return s.holds(ev, HoldLimit, v.Until)
 	}
 	h.Tally.Received[ev.QoS]++
 	s.note.received++
@@ -69,9 +70,13 @@ func (s *Session) Publish(ev *event.Event, id uint16, dup bool) (hold Hold, unti
 				s.peer.Kick(Limited)
 			}
 		}
+		h.traceAck(ev, refusal(v), noAnswer)
 		return Go, 0
 	}
 	seq := s.in.push(id, ev.QoS)
+	if ev.Trace != 0 {
+		s.in.traced(seq, ev.Trace)
+	}
 	switch v.Kind {
 	case policy.Pass:
 		h.keepRetained(ev)
@@ -114,6 +119,9 @@ func (h *Host) Settle(token uint64, o event.Outcome, _ int) {
 		return
 	}
 	s := h.slots[i]
+	if s.in != nil && s.in.traces != nil {
+		h.traceOutcome(s.in, uint32(token), o)
+	}
 	if !s.in.settle(uint32(token), o) {
 		h.Tally.Late++
 		return
@@ -135,7 +143,11 @@ func (s *Session) answer() {
 		if r.QoS == event.ExactlyOnce && r.Outcome.OK() {
 			s.in.hold(r.ID)
 		}
-		s.peer.Answer(r)
+		if s.in.traces == nil {
+			s.peer.Answer(r)
+		} else {
+			s.answering(r, s.peer)
+		}
 		if s.peer == nil { // the answer was the end of the connection
 			return
 		}
@@ -162,7 +174,14 @@ func (h *Host) keepRetained(ev *event.Event) {
 	if !ev.Retain {
 		return
 	}
-	if err := h.shared.Retained.Set(ev.Keep()); err != nil {
+	var err error
+	if !ev.Dry {
+		err = h.shared.Retained.Set(ev.Keep())
+	}
+	if err != nil {
 		h.Tally.Dropped[DropRetain]++
+	}
+	if ev.Trace != 0 {
+		h.traceRetained(ev, err)
 	}
 }

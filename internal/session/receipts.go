@@ -40,9 +40,10 @@ type receipts struct {
 	// exactly-once events that were answered (PUBREC) and not yet released (PUBREL), [MQTT-4.3.3-10], with the number of
 	// the connection on which they were
 	open    map[uint16]uint32
-	conn    uint32 // number of this connection
-	counted int    // of open, those of this connection
-	repeats int    // of ring
+	conn    uint32            // number of this connection
+	counted int               // of open, those of this connection
+	repeats int               // of ring
+	traces  map[uint32]uint32 // of events at which somebody looks, by number; nil: none
 }
 
 // orphanMax bounds, in times of the client's quota, the receipts that are kept for a retry which may as well walk again.

@@ -92,6 +92,7 @@ type Session struct {
 	subs    []Subscription
 	byName  map[string]int // index of subs, from manySubs on
 	out     outbox
+	shares  *shares   // nil until there is a shared subscription
 	in      *receipts // nil until the client publishes with an acknowledgement
 	replays *replays  // nil while none waits
 	policy  policy.State

@@ -71,7 +71,8 @@ func (s *Session) MaySubscribe(filter []byte, q event.QoS, more int) policy.Verd
 		return policy.Verdict{Kind: policy.Reject, Outcome: event.Throttled}
 	}
 	h.ctx.Now, h.ctx.Session = h.clock.Now(), &s.policy
-	return h.shared.Chain().Subscribe(&h.ctx, s.Origin, filter, q)
+	_, inner, _, _ := event.SplitShared(filter)
+	return h.shared.Chain().Subscribe(&h.ctx, s.Origin, inner, q)
 }
 
 // Subscribe adds subscriptions. done runs on the loop once every loop's events reach them, unless the session has ended
@@ -81,15 +82,29 @@ func (s *Session) Subscribe(wants []Want, done func()) {
 	cs := make([]route.Change, 0, len(wants))
 	var again replays
 	var fresh [][]byte
+	full := false
 	for _, w := range wants {
 		sub := route.MakeSub(s.taker, byte(w.QoS), w.NoLocal, w.RetainAsPublished, w.ID)
 		f := append([]byte(nil), w.Filter...)
+		change := route.Change{Filter: f, Sub: sub}
+		shared := isShared(f)
+		if shared {
+			m := s.join(f, sub)
+			if m == nil { // more than a node can have
+				full = true
+				continue
+			}
+			change = m.Group().Change(false)
+		}
 		isNew := s.set(f, sub)
 		if isNew {
 			h.Tally.Subs++
 			fresh = append(fresh, f)
 		}
-		cs = append(cs, route.Change{Filter: f, Sub: sub})
+		cs = append(cs, change)
+		if shared {
+			continue // no retained events: they would go to every member
+		}
 		if w.Replay == ReplayAlways || w.Replay == ReplayNew && isNew {
 			again.add(&replay{sub: sub, cursor: h.shared.Retained.Scan(f), size: replayCost + int64(len(f))})
 		}
@@ -109,18 +124,46 @@ func (s *Session) Subscribe(wants []Want, done func()) {
 		}
 		s.pump()
 	}
-	if len(cs) == 0 {
+	if len(cs) == 0 && !full {
 		after()
 		return
 	}
-	if !h.shared.Net.Index().Apply(cs, func() { h.clock.Post(after) }) {
+	if full || !h.shared.Net.Index().Apply(cs, func() { h.clock.Post(after) }) {
 		h.Tally.IndexFull++
+		cs = cs[:0]
+		var gone []uint32
 		for _, f := range fresh { // the index does not have them
 			s.unset(f)
 			h.Tally.Subs--
+			if isShared(f) {
+				cs, gone = s.part(f, cs, gone)
+			}
 		}
+		h.removed(cs, gone, nil)
 		p.Kick(Busy) // it comes back when the storm of subscriptions is over
 	}
+}
+
+func isShared(filter []byte) bool {
+	_, _, shared, _ := event.SplitShared(filter)
+	return shared
+}
+
+// removed takes entries out of the index; gone are the groups that are gone with them. then runs on the loop.
+func (h *Host) removed(cs []route.Change, gone []uint32, then func()) {
+	if len(cs) == 0 && then == nil {
+		return
+	}
+	h.shared.Net.Index().Apply(cs, func() {
+		h.clock.Post(func() {
+			for _, g := range gone {
+				h.rest(g)
+			}
+			if then != nil {
+				then()
+			}
+		})
+	})
 }
 
 // await puts replays behind those that wait. It reports false when they are too many: the client subscribes again and
@@ -143,10 +186,18 @@ func (s *Session) await(more *replays) bool {
 func (s *Session) Unsubscribe(filters [][]byte, had []bool, done func()) {
 	h := s.host
 	cs := make([]route.Change, 0, len(filters))
+	var gone []uint32
+	shared := false
 	for i, f := range filters {
 		had[i] = s.unset(f)
-		if had[i] {
-			h.Tally.Subs--
+		if !had[i] {
+			continue
+		}
+		h.Tally.Subs--
+		if isShared(f) { // what waits for it is delivered; other members get what comes
+			cs, gone = s.part(f, cs, gone)
+			shared = true
+		} else {
 			cs = append(cs, route.Change{Filter: append([]byte(nil), f...), Sub: route.MakeSub(s.taker, 0, false, false, 0), Delete: true})
 		}
 	}
@@ -156,11 +207,11 @@ func (s *Session) Unsubscribe(filters [][]byte, had []bool, done func()) {
 			done()
 		}
 	}
-	if len(cs) == 0 {
+	if len(cs) == 0 && !shared {
 		after()
 		return
 	}
-	h.shared.Net.Index().Apply(cs, func() { h.clock.Post(after) })
+	h.removed(cs, gone, after)
 }
 
 // replay sends retained events while there is room: a large store must not fill the outbox.

@@ -14,10 +14,11 @@ const (
 	DropHeld                  // QoS 0, held for a limit when the connection ended
 	DropRetain                // the retained store is full: delivered, not kept
 	DropSource                // QoS 0 of a source, too much of it waits
+	DropUnacked               // sent, and the session ended before its acknowledgement
 	NumDrops
 )
 
-var dropNames = [NumDrops]string{"offline", "slow_consumer", "too_large", "queue_full", "expired", "session_ended", "held", "retain_full", "source_full"}
+var dropNames = [NumDrops]string{"offline", "slow_consumer", "too_large", "queue_full", "expired", "session_ended", "held", "retain_full", "source_full", "unacknowledged"}
 
 // String is the reason's word in metrics.
 func (d Drop) String() string { return dropNames[d] }
@@ -33,6 +34,7 @@ type Tally struct {
 	Held        uint64 // times that publishing was held
 	SubsRefused uint64 // subscriptions above the bound of a session
 	IndexFull   uint64 // subscribers turned away because too many changes of the index wait
+	HandedOn    uint64 // events of shared subscriptions that went to another member
 	Late        uint64 // outcomes of sessions that are gone
 	Sessions    int64
 	Online      int64

@@ -39,7 +39,7 @@ func (m *machine) connect(first byte, body []byte) error {
 	m.maxSend, m.problems = c.MaxPacket, c.Version != wire.V5 || c.RequestProblemInfo
 	h := &hello{keep: c.KeepAlive, asked: c.SessionExpiry}
 	h.req = session.Hello{ClientID: string(c.ClientID), Clean: c.Clean,
-		Origin: event.Origin{Listener: m.cfg.name, Protocol: "mqtt"}}
+		Origin: event.Origin{Listener: m.cfg.name, Protocol: "mqtt", NoRefusal: c.Version != wire.V5}}
 	switch {
 	case c.Version != wire.V5 && c.Clean:
 		h.req.Expiry = 0
@@ -176,7 +176,6 @@ func (m *machine) open() {
 		p.ReceiveMax = m.cfg.receiveMax
 		p.MaxPacket = m.cfg.maxPacket
 		p.TopicAliasMax = m.cfg.aliases
-		p.HasSharedSubAvail = true
 	}
 	b := m.env.Out()
 	out := wire.AppendConnack(b, m.version, present, wire.Success, &p)

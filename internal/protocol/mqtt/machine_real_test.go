@@ -124,7 +124,7 @@ type realClient struct {
 func (n *realNode) dial(id string) *realClient {
 	n.t.Helper()
 	c := n.connect("v5 clean id=" + id)
-	c.expect("CONNACK 00 rmax=64 maxpkt=1048576 aliases=10 noshared")
+	c.expect("CONNACK 00 rmax=64 maxpkt=1048576 aliases=10")
 	return c
 }
 
@@ -183,7 +183,7 @@ func (c *realClient) expect(want string) {
 	}
 }
 
-const welcomed = "CONNACK 00 rmax=64 maxpkt=1048576 aliases=10 noshared"
+const welcomed = "CONNACK 00 rmax=64 maxpkt=1048576 aliases=10"
 
 // A session is taken over from whatever loop the new connection arrives on: it moves to the session's home, with what it
 // sent meanwhile.
@@ -199,7 +199,7 @@ func TestConnectionsMoveToTheirSession(t *testing.T) {
 		next.send("PINGREQ") // may arrive on the way
 		last.expect("DISCONNECT 8e")
 		last.expect("end")
-		next.expect("CONNACK 00 present rmax=64 maxpkt=1048576 aliases=10 noshared")
+		next.expect("CONNACK 00 present rmax=64 maxpkt=1048576 aliases=10")
 		next.expect("PINGRESP")
 		pub.send("PUBLISH t x q1 id=1")
 		pub.expect("PUBACK id=1 00")

@@ -23,7 +23,8 @@ func (m *machine) subscribe(body []byte) error {
 		code := m.may(f, o, len(wants))
 		codes = append(codes, code)
 		if code < 0x80 {
-			wants = append(wants, session.Want{Filter: f, QoS: event.QoS(code), NoLocal: o.NoLocal || m.bridge, RetainAsPublished: o.RetainAsPublished || m.bridge,
+			_, _, shared, _ := event.SplitShared(f)
+			wants = append(wants, session.Want{Filter: f, QoS: event.QoS(code), NoLocal: o.NoLocal || m.bridge && !shared, RetainAsPublished: o.RetainAsPublished || m.bridge,
 				ID: q.SubID, Replay: session.Replay(o.RetainHandling)})
 		}
 	}
@@ -40,9 +41,6 @@ func (m *machine) subscribe(body []byte) error {
 
 // may asks whether a filter may be subscribed to and answers with the code for SUBACK.
 func (m *machine) may(f []byte, o wire.SubOptions, more int) byte {
-	if _, _, shared, _ := event.SplitShared(f); shared {
-		return m.refusal(wire.SharedSubsNotSupported)
-	}
 	v := m.s.MaySubscribe(f, event.QoS(o.QoS), more)
 	if v.Kind == policy.Pass {
 		return o.QoS
