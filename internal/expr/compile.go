@@ -52,13 +52,22 @@ func CompileEvent(src string, o Options) (*Predicate, error) {
 func checkEvent(src string, o *Options, want Kind) (*checked, error) {
 	env, err := o.env()
 	if err != nil {
-		return nil, fmt.Errorf("make the environment of expressions: %w", err)
+		return nil, envError(err)
 	}
 	c, err := check(src, o, env, o.variableNames(), false)
 	if err != nil {
 		return nil, err
 	}
 	return c, c.wants(want)
+}
+
+// envError is an Errors as it is; all else is ours to explain.
+func envError(err error) error {
+	var errs Errors
+	if errors.As(err, &errs) {
+		return errs
+	}
+	return fmt.Errorf("make the environment of expressions: %w", err)
 }
 
 // wants holds the type of the result.
@@ -139,7 +148,6 @@ var (
 	errNaN      = errors.New("not a number has no order")
 	errText     = errors.New("the payload is not UTF-8 text")
 	errSteps    = errors.New("macros looked at too many elements")
-	errBad      = errors.New("a number of the payload does not fit 64 bits")
 )
 
 // fail makes the closure's way to say why e has no value.

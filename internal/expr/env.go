@@ -99,6 +99,9 @@ func (o *Options) env() (*cel.Env, error) {
 	}
 	var lets []cel.EnvOption
 	for _, l := range o.Let {
+		if reserved(l.Name) {
+			return nil, Errors{o.at(1, 1, fmt.Sprintf("%s already has a meaning", l.Name), "give the value another name")}
+		}
 		lets = append(lets, cel.Variable(l.Name, l.Value.c.ast.OutputType()))
 	}
 	return env.Extend(lets...)

@@ -44,13 +44,15 @@ type Input struct {
 	err     *EvalError // of the last term that failed
 	locals  [maxLocals]val
 	attrs   [2]box // the attribute maps: of the principal, of the device
+	arena   []byte // strings that the evaluation made
 	steps   int    // of comprehensions, in this evaluation
 }
 
 // Bounds of one evaluation.
 const (
-	maxLocals = 8       // variables of macros within each other
-	maxSteps  = 100_000 // elements that macros look at
+	maxLocals = 8      // variables of macros within each other
+	maxSteps  = 20_000 // elements that macros look at, and lookups in the payload by length
+	keepArena = 64 << 10
 )
 
 const (
@@ -81,6 +83,10 @@ func (in *Input) enter() {
 	}
 	in.err = nil
 	in.steps = 0
+	if cap(in.arena) > keepArena {
+		in.arena = nil
+	}
+	in.arena = in.arena[:0]
 	if in.scanned != 0 {
 		in.json.Reset()
 		in.cbor.Reset()
@@ -124,6 +130,8 @@ func (in *Input) doc(cbor bool) *scan.Doc {
 	return d
 }
 
+func validText(s string) bool { return utf8.ValidString(s) }
+
 func (in *Input) text() (string, bool) {
 	if in.Event == nil {
 		return "", true
@@ -133,3 +141,6 @@ func (in *Input) text() (string, bool) {
 
 // timeVal is a point in time; the language has those that 64 bits of nanoseconds hold.
 func timeVal(ns int64) val { return val{k: vTime, n: uint64(ns)} }
+
+// maxUnix bounds the seconds that 64 bits of nanoseconds hold.
+const maxUnix = 9_223_372_036

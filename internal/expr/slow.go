@@ -126,9 +126,6 @@ func (in *Input) why(name string) error {
 }
 
 func payloadError(as string, err error) error {
-	if err == nil {
-		err = errBad
-	}
 	return fmt.Errorf("the payload is not strict %s: %w", as, err)
 }
 
@@ -189,7 +186,7 @@ func toRef(in *Input, v val) ref.Val {
 		}
 		return types.NewRefValMap(types.DefaultTypeAdapter, out)
 	}
-	return types.WrapErr(errBad)
+	return types.WrapErr(errType)
 }
 
 // toScan is a container as package scan knows it.

@@ -110,7 +110,7 @@ func (v val) kind() Kind {
 	return Map
 }
 
-// fromScan is what a value of a payload is in the language. Bad and None are errVal: the caller says why.
+// fromScan is what a value of a payload is in the language. None is errVal: the caller says why.
 func fromScan(v scan.Value) val {
 	switch v.Kind {
 	case scan.Null:

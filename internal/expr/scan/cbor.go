@@ -92,9 +92,12 @@ func (d *Doc) untag(i int) (int, error) {
 		if n == MaxTags {
 			return i, ErrTags
 		}
-		_, _, _, next, ok := head(d.b, i)
+		_, _, tag, next, ok := head(d.b, i)
 		if !ok {
 			return i, ErrSyntax
+		}
+		if tag >= 2 && tag <= 5 { // big numbers: the content is not what other readers see
+			return i, ErrNumber
 		}
 		i = next
 	}
@@ -112,6 +115,10 @@ func (d *Doc) item(i, depth int) (int, error) {
 		return i, ErrSyntax
 	}
 	switch major {
+	case majorNint:
+		if arg > math.MaxInt64 {
+			return i, ErrNumber
+		}
 	case majorBytes, majorText:
 		return stringItem(b, i, major, info, arg)
 	case majorArray:
@@ -288,9 +295,6 @@ func (d *Doc) readCBOR(b string, i int) Value {
 	from := i
 	major, info, arg, i, _ := head(b, i)
 	for major == majorTag {
-		if arg >= 2 && arg <= 5 { // big numbers: other readers see a number where the content is not one
-			return Value{Kind: Bad}
-		}
 		from = i
 		major, info, arg, i, _ = head(b, i)
 	}
@@ -301,9 +305,6 @@ func (d *Doc) readCBOR(b string, i int) Value {
 		}
 		return Value{Kind: Int, N: arg}
 	case majorNint:
-		if arg > math.MaxInt64 {
-			return Value{Kind: Bad}
-		}
 		return Value{Kind: Int, N: ^arg}
 	case majorBytes:
 		return Value{Kind: Bytes, Text: d.pieces(b, i, info, arg)}

@@ -246,7 +246,9 @@ func hex4(b string, i int) (rune, bool) {
 }
 
 // number checks the grammar of a number: -? (0 | [1-9][0-9]*) (\.[0-9]+)? ([eE][+-]?[0-9]+)?
+// One that its type cannot hold is refused: a reader with other bounds would read another number.
 func number(b string, i int) (int, error) {
+	start, exponent := i, false
 	if i < len(b) && b[i] == '-' {
 		i++
 	}
@@ -265,6 +267,7 @@ func number(b string, i int) (int, error) {
 		}
 	}
 	if i < len(b) && b[i]|0x20 == 'e' {
+		exponent = true
 		i++
 		if i < len(b) && (b[i] == '+' || b[i] == '-') {
 			i++
@@ -272,6 +275,11 @@ func number(b string, i int) (int, error) {
 		from := i
 		if i = digits(b, from); i == from {
 			return i, ErrSyntax
+		}
+	}
+	if exponent || i-start > 18 {
+		if _, ok := readNumber(b[start:i]); !ok {
+			return i, ErrNumber
 		}
 	}
 	return i, nil
@@ -337,13 +345,14 @@ func (d *Doc) readJSON(b string, i int) Value {
 	case 'n':
 		return Value{Kind: Null}
 	}
-	return readNumber(b[i:skip(b, i)])
+	v, _ := readNumber(b[i:skip(b, i)])
+	return v
 }
 
-// readNumber: a number without fraction and exponent is an Int or, above it, a Uint; one that neither holds is Bad, for
-// a reader with other bounds would read another number. All else is a Double.
-func readNumber(s string) Value {
-	whole, neg, digits := true, s[0] == '-', s
+// readNumber: a number without fraction and exponent is an Int or, above it, a Uint; all else is a Double. ok is false
+// for what 64 bits do not hold.
+func readNumber(s string) (v Value, ok bool) {
+	neg, digits := s[0] == '-', s
 	if neg {
 		digits = s[1:]
 	}
@@ -351,33 +360,24 @@ func readNumber(s string) Value {
 	for j := range len(digits) {
 		c := digits[j] - '0'
 		if c > 9 {
-			whole = false
-			break
+			f, err := strconv.ParseFloat(s, 64)
+			return Value{Kind: Double, N: math.Float64bits(f)}, err == nil
 		}
 		n = n*10 + uint64(c)
 	}
-	switch {
-	case !whole:
-		f, err := strconv.ParseFloat(s, 64)
-		if err != nil {
-			return Value{Kind: Bad}
-		}
-		return Value{Kind: Double, N: math.Float64bits(f)}
-	case len(digits) > 19:
+	if len(digits) > 19 {
 		var err error
 		if n, err = strconv.ParseUint(digits, 10, 64); err != nil {
-			return Value{Kind: Bad}
+			return Value{}, false
 		}
 	}
 	switch {
-	case neg && n <= 1<<63:
-		return Value{Kind: Int, N: -n}
 	case neg:
-		return Value{Kind: Bad}
+		return Value{Kind: Int, N: -n}, n <= 1<<63
 	case n > math.MaxInt64:
-		return Value{Kind: Uint, N: n}
+		return Value{Kind: Uint, N: n}, true
 	}
-	return Value{Kind: Int, N: n}
+	return Value{Kind: Int, N: n}, true
 }
 
 // unescape returns the content of the good string whose first character is at i.

@@ -23,7 +23,7 @@ const (
 	MaxTags  = 4       // CBOR tags in front of one value
 )
 
-// Why a document is refused, or a value of it cannot be read. They are wrapped by nobody, so == compares them.
+// Why a document is refused. Nobody wraps them, so == compares them.
 var (
 	ErrSyntax    = errors.New("not well-formed")
 	ErrDuplicate = errors.New("a name occurs twice in one object")
@@ -39,10 +39,9 @@ var (
 // Kind is the type of a value.
 type Kind uint8
 
-// The kinds. None stands for a value that does not exist, Bad for one that cannot be read (Value.Err says why).
+// The kinds. None stands for a value that does not exist.
 const (
 	None Kind = iota
-	Bad
 	Null
 	Bool
 	Int

@@ -126,3 +126,6 @@ func (st *Store) Names() []string {
 	}
 	return st.names
 }
+
+// Valued says whether the entries of such a set lead to values.
+func (k Kind) Valued() bool { return k == Map }

@@ -1,0 +1,93 @@
+package expr
+
+import (
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+// compare holds the closures of one generated expression to cel-go. It reports whether there were closures.
+func compareWithCEL(t interface {
+	Helper()
+	Fatalf(format string, args ...any)
+}, seed []byte) bool {
+	t.Helper()
+	g := &exprGen{b: seed, depth: 4}
+	var src string
+	if g.n(2) == 0 {
+		src = g.bool()
+	} else {
+		src = g.any()
+	}
+	in := g.input()
+	o := testOptions
+	env, err := o.env()
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	c, err := check(src, &o, env, nil, false)
+	if err != nil {
+		return false // the generator does not know all about types
+	}
+	k := compiler{checked: c}
+	f, ok := k.val(c.tree.Expr())
+	if !ok {
+		return false
+	}
+	in.enter()
+	got := f(in)
+	if in.steps > maxSteps {
+		return false
+	}
+	want, wantErr := plainEval(c, in)
+	if d := differ(in, got, want, wantErr); d != "" {
+		t.Fatalf("%s\npayload %s\n%s", src, in.Event.Payload, d)
+	}
+	if k.ast.OutputType().Kind() == 0 || wantErr != nil {
+		return true
+	}
+	// The same by way of cel-go's program with our variables.
+	s, err := newSlow(c)
+	if err != nil {
+		t.Fatalf("%s: %v", src, err)
+	}
+	slowGot, err := s.eval(in)
+	if err != nil {
+		t.Fatalf("%s: cel-go with our variables: %v; plain: %v", src, err, want)
+	}
+	x, err := fromRef(slowGot)
+	if err != nil {
+		return true
+	}
+	if d := differ(in, x, want, nil); d != "" {
+		t.Fatalf("%s\npayload %s\ncel-go with our variables: %s", src, in.Event.Payload, d)
+	}
+	return true
+}
+
+// FuzzClosures: closures and cel-go agree on every value and on every error.
+func FuzzClosures(f *testing.F) {
+	for i := range 64 {
+		f.Add([]byte{byte(i), byte(i * 7), byte(i * 13), byte(i * 31), 5, 6, 7, byte(i), 9, 10, 11})
+	}
+	f.Fuzz(func(t *testing.T, seed []byte) {
+		if len(seed) > 256 {
+			return
+		}
+		compareWithCEL(t, seed)
+	})
+}
+
+// The same as a property.
+func TestClosuresAgreeWithCEL(t *testing.T) {
+	covered, all := 0, 0
+	rapid.Check(t, func(t *rapid.T) {
+		all++
+		if compareWithCEL(t, rapid.SliceOfN(rapid.Byte(), 1, 120).Draw(t, "seed")) {
+			covered++
+		}
+	})
+	if covered*4 < all {
+		t.Errorf("closures covered %d of %d expressions", covered, all)
+	}
+}
