@@ -67,7 +67,7 @@ func (c *Conn) arrived(b []byte) {
 
 // frameEnd ends the connection as the framing said, unless the handler is still to see what came before.
 func (c *Conn) frameEnd() {
-	if c.flags&(fFramed|fPaused|fMoving) == fFramed && c.x.frames.end != nil {
+	if c.flags&(fFramed|fPaused|fMoving|fRefeed) == fFramed && c.x.frames.end != nil {
 		c.CloseAfterFlush(c.x.frames.end, flushLimit)
 	}
 }

@@ -12,7 +12,11 @@ type detector struct {
 	*opening // keeps the time
 }
 
-func newDetector(s *Server, c *loop.Conn) *detector { return &detector{newOpening(s, c)} }
+func newDetector(s *Server, c *loop.Conn) *detector {
+	d := &detector{newOpening(s, c)}
+	d.unknown = true
+	return d
+}
 
 var get = []byte("GET ")
 
@@ -28,13 +32,8 @@ func (d *detector) Data(b []byte) (int, error) {
 		}
 		d.c.SetHandler(h)
 	case n == len(get):
+		d.unknown = false
 		d.c.SetHandler(d.opening)
 	}
 	return 0, nil
-}
-
-// Expire is not the opening's: who has said nothing gets no answer in HTTP.
-func (d *detector) Expire(*loop.Timer, int64) {
-	defer d.c.Recover()
-	d.c.Close(&Refusal{Status: 408, Reason: refusedTimeout, Text: "nothing came in time"})
 }

@@ -78,7 +78,8 @@ type opening struct {
 	s       *Server
 	c       *loop.Conn
 	timer   loop.Timer
-	scanned int // bytes that do not hold the end of the head
+	scanned int  // bytes that do not hold the end of the head
+	unknown bool // it may still turn out to be no HTTP at all
 }
 
 func newOpening(s *Server, c *loop.Conn) *opening {
@@ -161,6 +162,11 @@ func (u *opening) Closed(err error) {
 // Expire implements loop.Expirer.
 func (u *opening) Expire(*loop.Timer, int64) {
 	defer u.c.Recover()
+	if u.unknown { // who has said nothing gets no answer in HTTP
+		u.s.refused[refusedTimeout].Inc()
+		u.c.Close(&Refusal{Status: 408, Reason: refusedTimeout, Text: "nothing came in time"})
+		return
+	}
 	r := &Refusal{Status: 408, Reason: refusedTimeout, Text: "the request did not come in time"}
 	_, _ = u.refuse(nil, r)
 	u.c.CloseAfterFlush(r, handshakeLimit)
