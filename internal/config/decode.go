@@ -78,7 +78,7 @@ func (l *loader) decodeBase(dst reflect.Value, n *node, path string, r *rules) *
 	if len(r.ref) > 0 && c == classString && (canon != "" || r.elem) {
 		l.addRef(n, path, canon, r)
 	}
-	return &tree{text: canon, isText: c == classString || c == classText}
+	return &tree{text: canon, isText: c == classString || c == classText, env: n.env}
 }
 
 // keysFix lists the keys of a struct.

@@ -91,15 +91,15 @@ func checkLoad(t interface {
 		}
 		return
 	}
-	again, err := schema.LoadBytes("again.yaml", s.Redacted(), fleetEnv)
+	again, err := schema.LoadBytes("again.yaml", s.Rendered(), fleetEnv)
 	if err != nil {
 		if strings.Contains(err.Error(), "{ secret: NAME }") || strings.Contains(err.Error(), "${env.") {
 			return // names of secrets cannot be read again, nor what looks like an environment value
 		}
-		t.Fatalf("written:\n%s\nread again: %v", s.Redacted(), err)
+		t.Fatalf("written:\n%s\nread again: %v", s.Rendered(), err)
 	}
 	if again.Hash() != s.Hash() {
-		t.Errorf("written:\n%s\nread again:\n%s", s.Redacted(), again.Redacted())
+		t.Errorf("written:\n%s\nread again:\n%s", s.Rendered(), again.Rendered())
 	}
 	for _, c := range Diff(s, s) {
 		t.Errorf("differs from itself: %s", c)

@@ -21,7 +21,7 @@ func TestGeneratedDocuments(t *testing.T) {
 	golden(t, "testdata/reference.md", string(s.Reference()))
 	golden(t, "testdata/schema.json", string(s.JSONSchema()))
 	golden(t, "testdata/example.yaml", string(s.Example()))
-	golden(t, "testdata/redacted.yaml", string(mustLoad(t, "testdata/fleet.yaml").Redacted()))
+	golden(t, "testdata/redacted.yaml", string(mustLoad(t, "testdata/fleet.yaml").Rendered()))
 }
 
 // uncomment takes the # off the lines of an example.

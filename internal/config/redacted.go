@@ -6,9 +6,15 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// Redacted writes the configuration as it is in effect: defaults and environment values filled in, units in their
+// Rendered writes the configuration as it is in effect: defaults and environment values filled in, units in their
 // normal form, secrets as <secret NAME>. Where it names no secret it can be read again, and means the same.
-func (s *Snapshot) Redacted() []byte {
+func (s *Snapshot) Rendered() []byte { return s.render(false) }
+
+// Redacted is Rendered without what the environment of this machine says: such values stay "${env.NAME}". It can be
+// shown to anybody who may see the files.
+func (s *Snapshot) Redacted() []byte { return s.render(true) }
+
+func (s *Snapshot) render(hideEnv bool) []byte {
 	root := mapNode()
 	put(root, "windrose", scalarNode(Version, true))
 	for _, sec := range s.sections {
@@ -18,17 +24,17 @@ func (s *Snapshot) Redacted() []byte {
 		}
 		switch sec.Shape {
 		case Single:
-			put(root, sec.Name, es[0].tree.yaml())
+			put(root, sec.Name, es[0].tree.yaml(hideEnv))
 		case Map, OrderedMap:
 			m := mapNode()
 			for _, e := range es {
-				put(m, e.Name, e.tree.yaml())
+				put(m, e.Name, e.tree.yaml(hideEnv))
 			}
 			put(root, sec.Name, m)
 		case List:
 			list := &yaml.Node{Kind: yaml.SequenceNode}
 			for _, e := range es {
-				list.Content = append(list.Content, e.tree.yaml())
+				list.Content = append(list.Content, e.tree.yaml(hideEnv))
 			}
 			put(root, sec.Name, list)
 		}
@@ -67,14 +73,14 @@ func scalarNode(s string, isText bool) *yaml.Node {
 }
 
 // yaml is the tree as YAML; short lists of scalars stay on one line.
-func (t *tree) yaml() *yaml.Node {
+func (t *tree) yaml(hideEnv bool) *yaml.Node {
 	switch {
 	case t == nil:
 		return scalarNode("null", false)
 	case t.isMap:
 		m := mapNode()
 		for i, k := range t.keys {
-			put(m, k, t.kids[i].yaml())
+			put(m, k, t.kids[i].yaml(hideEnv))
 		}
 		return m
 	case t.list:
@@ -83,9 +89,12 @@ func (t *tree) yaml() *yaml.Node {
 			if k.isMap || k.list {
 				n.Style = 0
 			}
-			n.Content = append(n.Content, k.yaml())
+			n.Content = append(n.Content, k.yaml(hideEnv))
 		}
 		return n
+	}
+	if hideEnv && t.env != "" {
+		return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: "${env." + t.env + "}", Style: yaml.DoubleQuotedStyle}
 	}
 	return scalarNode(t.text, t.isText)
 }

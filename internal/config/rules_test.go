@@ -136,14 +136,14 @@ func TestSecretsAreNeverPrinted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	out := logged.String() + string(j) + string(s.Redacted()) + s.Hash()
+	out := logged.String() + string(j) + string(s.Rendered()) + s.Hash()
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
 		out += fmt.Sprintf(verb, sec) + fmt.Sprintf(verb, &sec) + fmt.Sprintf(verb, struct{ S Secret }{sec})
 	}
 	if strings.Contains(out, "user:pass") || strings.Contains(out, value) || strings.Contains(out, fmt.Sprintf("%x", "user:pass")) {
 		t.Errorf("a secret is printed:\n%s", out)
 	}
-	if !strings.Contains(string(s.Redacted()), "password: <secret kafka-pass>") || !strings.Contains(out, "secret=\"<secret amqp-url>\"") {
+	if !strings.Contains(string(s.Rendered()), "password: <secret kafka-pass>") || !strings.Contains(out, "secret=\"<secret amqp-url>\"") {
 		t.Errorf("the name is missing:\n%s", out)
 	}
 	if sec.Name() != "amqp-url" || sec.IsZero() || !(Secret{}).IsZero() || (Secret{}).String() != "<no secret>" {
@@ -264,7 +264,7 @@ func TestHashIsThatOfTheMeaning(t *testing.T) {
 	a := load(t, "surge: { x: { queue: 1MiB, max_age: 60s }, y: {} }\ntls: { f: { cert: /c, key: /k } }\n")
 	b := load(t, "tls:\n  f:\n    key: '/k'\n    cert: /c\n\nsurge:\n  y: # nothing\n  x: { max_age: 1m, queue: 1048576, then: spill }\n")
 	if a.Hash() != b.Hash() {
-		t.Errorf("%s\n%s", a.Redacted(), b.Redacted())
+		t.Errorf("%s\n%s", a.Rendered(), b.Rendered())
 	}
 	for _, text := range []string{
 		"surge: { x: { queue: 1MiB, max_age: 61s }, y: {} }\ntls: { f: { cert: /c, key: /k } }\n",
@@ -299,12 +299,12 @@ func TestRedactedMeansTheSame(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	again, err := fleetSchema().LoadBytes("b", s.Redacted(), fleetEnv)
+	again, err := fleetSchema().LoadBytes("b", s.Rendered(), fleetEnv)
 	if err != nil {
-		t.Fatalf("%v\n%s", err, s.Redacted())
+		t.Fatalf("%v\n%s", err, s.Rendered())
 	}
 	if again.Hash() != s.Hash() {
-		t.Errorf("got\n%s\nwant\n%s", again.Redacted(), s.Redacted())
+		t.Errorf("got\n%s\nwant\n%s", again.Rendered(), s.Rendered())
 	}
 }
 
@@ -366,7 +366,7 @@ func TestLoadsRunAtTheSameTime(t *testing.T) {
 				t.Errorf("load: %v", err)
 				return
 			}
-			_ = want.Redacted()
+			_ = want.Rendered()
 			_ = Diff(want, s)
 			_ = schema.JSONSchema()
 		})
@@ -442,5 +442,30 @@ func TestOddShapes(t *testing.T) {
 	want := "f:2:9: x.a: expected a map, got a number\nf:2:15: x.b: expected a list, got a map\nf:2:22: x.c: expected a map, got a list"
 	if err == nil || err.Error() != want {
 		t.Errorf("got\n%v\nwant\n%s", err, want)
+	}
+}
+
+// TestRedactedShowsNoEnvironment: what the environment says is shown by the name of the variable, wherever it is written.
+func TestRedactedShowsNoEnvironment(t *testing.T) {
+	const in = `windrose: v1
+node: { name: "${env.SECRETISH}" }
+pools:
+  a: { webhook: { urls: ["http://a"], headers: { X: "${env.SECRETISH}" } } }
+  b: { webhook: { urls: ["http://b"] } }
+routes: [ { topic: "#", to: { a: "${env.TEN}", b: 1 } } ]
+`
+	s, err := fleetSchema().LoadBytes("x.yaml", []byte(in), fleetEnv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out := string(s.Redacted()); strings.Contains(out, "hunter2") || strings.Count(out, `"${env.SECRETISH}"`) != 2 || !strings.Contains(out, `a: "${env.TEN}"`) {
+		t.Errorf("redacted:\n%s", out)
+	}
+	if out := string(s.Rendered()); strings.Count(out, "hunter2") != 2 {
+		t.Errorf("rendered:\n%s", out)
+	}
+	again, err := fleetSchema().LoadBytes("x.yaml", s.Redacted(), fleetEnv)
+	if err != nil || again.Hash() != s.Hash() {
+		t.Errorf("read again: %v", err)
 	}
 }

@@ -102,6 +102,17 @@ func (s *Schema) LoadBytes(name string, b []byte, env func(string) (string, bool
 	return l.finish()
 }
 
+// LoadWritten is Load of files whose content is given: roots are what was named, files what they hold, in order. Paths in
+// them, and secrets, are those of this machine.
+func (s *Schema) LoadWritten(roots []string, files []WrittenFile) (*Snapshot, error) {
+	l := newLoader(s, os.LookupEnv)
+	l.roots = roots
+	for _, f := range files {
+		l.add(f.Name, f.Data)
+	}
+	return l.finish()
+}
+
 // readBounded reads a file of at most limit bytes.
 func readBounded(path string, limit int64) ([]byte, error) {
 	f, err := os.Open(path)

@@ -14,7 +14,8 @@ import (
 // its entry is complete.
 type tree struct {
 	text   string
-	isText bool // text rather than a number, a word or nothing
+	isText bool   // text rather than a number, a word or nothing
+	env    string // the environment variable that text comes from
 	list   bool
 	keys   []string // of a map
 	kids   []*tree  // of a list or, beside keys, of a map

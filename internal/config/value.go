@@ -161,5 +161,5 @@ func rawTree(n *node) *tree {
 		return nil
 	case kindBool, kindInt, kindFloat, kindText:
 	}
-	return &tree{text: n.text, isText: n.kind == kindText}
+	return &tree{text: n.text, isText: n.kind == kindText, env: n.env}
 }
