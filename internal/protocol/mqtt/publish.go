@@ -248,42 +248,24 @@ func (m *machine) Answer(r session.Receipt) {
 		h.until = m.env.Now()
 		m.wake(h.until)
 	}
-	kind := wire.PUBACK
-	if r.QoS == event.ExactlyOnce {
-		kind = wire.PUBREC
+	a := answerTo(m.version, r, m.cfg.onReject)
+	if host := m.env.Host(); host != nil && host.Watched() {
+		host.Said(a.String())
 	}
-	w := &Outcomes[r.Outcome]
-	if m.version == wire.V5 {
-		if w.ends {
-			m.say(w.v5, r.Outcome.Text())
-			m.close(&wire.Error{Code: w.v5, Text: r.Outcome.Text()})
-			return
-		}
+	switch a.how {
+	case answerSilence:
+	case answerClose:
+		m.close(errRejected)
+	case answerGoodbye:
+		m.say(a.reason, r.Outcome.Text())
+		m.close(&wire.Error{Code: a.reason, Text: r.Outcome.Text()})
+	case answerAck:
 		text := ""
-		if w.v5.Failed() && m.problems {
+		if a.reason.Failed() && m.problems {
 			text = r.Outcome.Text()
 		}
-		m.sendAck(kind, r.ID, w.v5, text)
-		return
+		m.sendAck(a.kind, r.ID, a.reason, text)
 	}
-	if !r.Outcome.OK() {
-		on := ruleDisconnect // who is not told no must not be told yes: the client sends it again
-		switch {
-		case r.Policy && w.v3 == rule3:
-			on = m.cfg.onReject
-		case r.Outcome == event.Throttled: // by a subscriber's outbox, and it has become a dead letter
-			on = ruleAck
-		}
-		switch on {
-		case ruleDisconnect:
-			m.close(errRejected)
-			return
-		case ruleSilent:
-			return
-		case ruleAck:
-		}
-	}
-	m.sendAck(kind, r.ID, wire.Success, "")
 }
 
 func (m *machine) sendAck(kind wire.Kind, id uint16, r wire.Reason, text string) {
