@@ -44,7 +44,10 @@ type Shared struct {
 
 // SetLimits changes the limits: from the next turn of each loop on. What is above a new limit stays; the window of a
 // connection is that of its CONNECT. Any goroutine.
-func (sh *Shared) SetLimits(l Limits) { sh.live.Store(&l) }
+func (sh *Shared) SetLimits(l Limits) {
+	sh.live.Store(&l)
+	sh.Net.Groups().SetBalance(l.Balance)
+}
 
 func (sh *Shared) limits() *Limits {
 	if l := sh.live.Load(); l != nil {
@@ -105,6 +108,7 @@ func NewHost(sh *Shared, c Clock) *Host {
 	h.due.Init(h)
 	h.again.Init(h)
 	h.walk.Parks(sh.Dead)
+	sh.Net.Groups().SetBalance(h.limits.Balance)
 	return h
 }
 

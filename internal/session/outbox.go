@@ -21,8 +21,9 @@ type Limits struct {
 	QueueBytes int64 // bytes that wait
 	Window     int   // deliveries without acknowledgement, at most 65,535
 	Rule       Overflow
-	Receive    int    // events of the client without answer (Receive Maximum)
-	HandOn     HandOn // of shared subscriptions
+	Receive    int           // events of the client without answer (Receive Maximum)
+	HandOn     HandOn        // of shared subscriptions
+	Balance    route.Balance // of shared subscriptions
 
 	Sessions      int // of the node, with and without a connection; 0: no bound
 	Subscriptions int // of one session; 0: no bound

@@ -249,4 +249,5 @@ func (h *Host) handOn(ev *event.Event, g *route.Group) {
 	k := ev.Keep()
 	h.sourcedBytes.Add(int64(k.Size()))
 	h.sourced = append(h.sourced, sourced{ev: k, group: g})
+	h.clock.Wake() // a lost connection is noticed late in a turn
 }

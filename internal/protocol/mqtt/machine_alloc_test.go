@@ -56,7 +56,10 @@ func TestHotPathAllocatesNothing(t *testing.T) {
 			for _, loops := range []int{1, 2} {
 				for _, size := range []int{128, 4000} {
 					t.Run(fmt.Sprintf("%v/qos=%d/loops=%d/size=%d", v, qos, loops, size), func(t *testing.T) {
-						hotPath(t, v, qos, loops, size)
+						hotPath(t, v, qos, loops, size, "")
+					})
+					t.Run(fmt.Sprintf("shared/%v/qos=%d/loops=%d/size=%d", v, qos, loops, size), func(t *testing.T) {
+						hotPath(t, v, qos, loops, size, "$share/group/")
 					})
 				}
 			}
@@ -68,7 +71,7 @@ func TestHotPathAllocatesNothing(t *testing.T) {
 const hotBatch = 20
 
 // hotRig is a publisher and two subscribers; round sends a batch all the way.
-func hotRig(t testing.TB, v wire.Version, qos byte, loops, size int) (n *simNode, round func()) {
+func hotRig(t testing.TB, v wire.Version, qos byte, loops, size int, prefix string) (n *simNode, round func()) {
 	t.Helper()
 	cfg := defaultSim()
 	cfg.loops = loops
@@ -96,7 +99,7 @@ func hotRig(t testing.TB, v wire.Version, qos byte, loops, size int) (n *simNode
 		c.out = c.out[:0]
 		return c
 	}
-	near, far := open("near", 0, "site/+/state"), open("far", loops-1, "site/#")
+	near, far := open("near", 0, prefix+"site/+/state"), open("far", loops-1, prefix+"site/#")
 	pub := open("pub", 0, "")
 	var packets, releases []byte
 	p := wire.PublishOut{Version: v, Topic: []byte("site/pump-7/state"), Payload: make([]byte, size), QoS: qos}
@@ -129,9 +132,9 @@ func hotRig(t testing.TB, v wire.Version, qos byte, loops, size int) (n *simNode
 	}
 }
 
-func hotPath(t *testing.T, v wire.Version, qos byte, loops, size int) {
+func hotPath(t *testing.T, v wire.Version, qos byte, loops, size int, prefix string) {
 	const batch = hotBatch
-	n, round := hotRig(t, v, qos, loops, size)
+	n, round := hotRig(t, v, qos, loops, size, prefix)
 	for range 50 {
 		round()
 	}
@@ -157,14 +160,16 @@ func hotPath(t *testing.T, v wire.Version, qos byte, loops, size int) {
 func BenchmarkHotPath(b *testing.B) {
 	for _, v := range []wire.Version{wire.V311, wire.V5} {
 		for _, qos := range []byte{0, 1, 2} {
-			b.Run(fmt.Sprintf("%v/qos=%d", v, qos), func(b *testing.B) {
-				_, round := hotRig(b, v, qos, 2, 128)
-				b.ReportAllocs()
-				b.ResetTimer()
-				for i := 0; i < b.N; i += hotBatch {
-					round()
-				}
-			})
+			for _, prefix := range []string{"", "$share/group/"} {
+				b.Run(fmt.Sprintf("%v/qos=%d/shared=%t", v, qos, prefix != ""), func(b *testing.B) {
+					_, round := hotRig(b, v, qos, 2, 128, prefix)
+					b.ReportAllocs()
+					b.ResetTimer()
+					for i := 0; i < b.N; i += hotBatch {
+						round()
+					}
+				})
+			}
 		}
 	}
 }

@@ -26,7 +26,7 @@ var updateScripts = flag.Bool("update", false, "write what the machines answer i
 // Each file of testdata/script is a conversation of clients with machines on a simulated node, named after the section or
 // the normative statement (MQTT 5 where nothing else is said) that it shows:
 //
-//	node loops=2 credit=1000 receive=4 window=8 queue=10 rule=drop_new deadline=30s
+//	node loops=2 credit=1000 receive=4 window=8 queue=10 rule=drop_new deadline=30s balance=round_robin handon=disconnect
 //	listener max_packet=1KiB on_hold=pause hold_bytes=100 on_reject=silent expiry=1h aliases=5 keep=10s..60s accept=5 out=2000
 //	limit events=1 burst=1 excess=delay       a policy.Limit
 //	outcomes                                  a policy that answers events on outcome/NAME with that outcome
@@ -233,6 +233,14 @@ func (s *script) configureNode(a *args) {
 		var err error
 		s.cfg.deadline, err = time.ParseDuration(d)
 		a.fail(err)
+	}
+	if b, ok := a.str("balance"); ok {
+		var err error
+		s.cfg.limits.Balance, err = route.ParseBalance(b)
+		a.fail(err)
+	}
+	if r, ok := a.str("handon"); ok {
+		s.cfg.limits.HandOn = map[string]session.HandOn{"session_end": session.HandOnEnd, "disconnect": session.HandOnDisconnect}[r]
 	}
 	if r, ok := a.str("rule"); ok {
 		s.cfg.limits.Rule = map[string]session.Overflow{"drop_new": session.DropNew, "drop_old": session.DropOld, "disconnect": session.Disconnect}[r]
