@@ -29,6 +29,10 @@ type meters struct {
 	expired   *observe.Counter
 	noMatch   *observe.Counter
 	remote    *observe.Counter
+	handed    *observe.Counter
+	shared    *observe.Counter
+	offered   *observe.Counter
+	unshared  *observe.Counter
 	twice     *observe.Counter
 	sessions  *observe.Gauge
 	online    *observe.Gauge
@@ -51,6 +55,10 @@ func newMeters(r *observe.Registry) *meters {
 		expired:   r.Counter("windrose_route_overdue_events_total", "Events whose outcome was not there at their deadline."),
 		noMatch:   r.Counter("windrose_route_unmatched_events_total", "Events that nobody took."),
 		remote:    r.Counter("windrose_route_remote_events_total", "Events handed to another loop."),
+		handed:    r.Counter("windrose_session_handed_events_total", "Events of shared subscriptions that went on to another member because one had gone."),
+		shared:    r.Counter("windrose_route_shared_events_total", "Events that a member of a shared subscription took."),
+		offered:   r.Counter("windrose_route_reoffered_events_total", "Times that another member of a shared subscription was asked because one did not take an event."),
+		unshared:  r.Counter("windrose_route_unshared_events_total", "Events that no member of a shared subscription took."),
 		twice:     r.Counter("windrose_route_late_outcomes_total", "Outcomes of targets that came twice or after the deadline."),
 		sessions:  r.Gauge("windrose_session_open_sessions", "Sessions, with and without a connection."),
 		online:    r.Gauge("windrose_session_online_sessions", "Sessions with a connection."),
@@ -109,6 +117,7 @@ func (m *meter) Expire(*loop.Timer, int64) {
 	m.all.late.Add(t.Late - l.Late)
 	m.all.subsMax.Add(t.SubsRefused - l.SubsRefused)
 	m.all.turned.Add(t.IndexFull - l.IndexFull)
+	m.all.handed.Add(t.HandedOn - l.HandedOn)
 	m.all.sessions.Add(t.Sessions - l.Sessions)
 	m.all.online.Add(t.Online - l.Online)
 	m.all.subs.Add(t.Subs - l.Subs)
@@ -121,6 +130,9 @@ func (m *meter) Expire(*loop.Timer, int64) {
 	m.all.expired.Add(s.Expired - r.Expired)
 	m.all.noMatch.Add(s.NoMatch - r.NoMatch)
 	m.all.remote.Add(s.Remote - r.Remote)
+	m.all.shared.Add(s.Shared - r.Shared)
+	m.all.offered.Add(s.SharedAgain - r.SharedAgain)
+	m.all.unshared.Add(s.SharedLost - r.SharedLost)
 	m.all.twice.Add(s.Late - r.Late)
 	m.route = *s
 	m.all.open.Add(int64(w.Open() - m.open))
