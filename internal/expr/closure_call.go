@@ -142,16 +142,14 @@ func (k *compiler) orders(e ast.Expr) (boolFn, bool) {
 		less, same, more = no, yes, yes
 	}
 	a, ok1 := k.val(args[0])
-	failType, failNaN := k.fail(e, errType), k.fail(e, errNaN)
+	fail := k.fail(e, errType)
 	answer := func(in *Input, x, y val) tri {
-		c, err := order(x, y)
-		switch {
-		case err == errNaN: //nolint:errorlint // ours, never wrapped
-			failNaN(in)
+		switch c, ok := order(x, y); {
+		case !ok:
+			fail(in)
 			return bad
-		case err != nil:
-			failType(in)
-			return bad
+		case c == unordered:
+			return no
 		case c < 0:
 			return less
 		case c > 0:
@@ -369,9 +367,17 @@ func (k *compiler) size(e ast.Expr) (valFn, bool) {
 func (k *compiler) convert(e ast.Expr, to string) (valFn, bool) {
 	f, ok := k.val(e.AsCall().Args()[0])
 	fail, failRange := k.fail(e, errType), k.fail(e, errRange)
+	only := Any // the type that the check decided on
+	if ids := k.tree.GetOverloadIDs(e.ID()); len(ids) == 1 {
+		only = overloadKinds[ids[0][:strings.IndexByte(ids[0], '_')]]
+	}
 	return func(in *Input) val {
 		v := f(in)
 		if v.k == vErr {
+			return errVal
+		}
+		if only != Any && v.kind() != only {
+			fail(in)
 			return errVal
 		}
 		out, err := in.converted(v, to)
@@ -386,6 +392,10 @@ func (k *compiler) convert(e ast.Expr, to string) (valFn, bool) {
 		return errVal
 	}, ok
 }
+
+// overloadKinds are the kinds by the first word of a conversion's overload: int64_to_string.
+var overloadKinds = map[string]Kind{"int64": Int, "uint64": Uint, "double": Double, "string": String, "bool": Bool, "bytes": Bytes,
+	"timestamp": Time, "duration": Duration}
 
 func (in *Input) converted(v val, to string) (val, error) {
 	switch to {

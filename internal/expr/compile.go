@@ -145,7 +145,6 @@ var (
 	errType     = errors.New("the value has another type than the operation takes")
 	errRange    = errors.New("the result is out of range")
 	errZero     = errors.New("division by zero")
-	errNaN      = errors.New("not a number has no order")
 	errText     = errors.New("the payload is not UTF-8 text")
 	errSteps    = errors.New("macros looked at too many elements")
 )

@@ -119,6 +119,7 @@ func check(src string, o *Options, env *cel.Env, names []string, row bool) (*che
 	if iss.Err() != nil {
 		return nil, o.issues(iss.Errors(), nil, names)
 	}
+	loosen(parsed.NativeRep())
 	a, iss := env.Check(parsed)
 	if iss.Err() != nil {
 		return nil, o.issues(iss.Errors(), parsed.NativeRep(), names)
@@ -131,6 +132,61 @@ func check(src string, o *Options, env *cel.Env, names []string, row bool) (*che
 		return nil, Errors{err}
 	}
 	return c, nil
+}
+
+// loosen takes a knot out of the tree before types are given to it. cel-go gives x["name"] and x[0] of a payload the
+// type that the place asks for first, so that string(event.json["n"]) would take strings only. x["name"] becomes x.name,
+// and x[0] becomes dyn(x[0]).
+func loosen(tree *ast.AST) {
+	fac := ast.NewExprFactory()
+	next := int64(0)
+	for id := range tree.IDs() {
+		next = max(next, id)
+	}
+	var visit func(e ast.Expr)
+	visit = func(e ast.Expr) {
+		for _, c := range children(e) {
+			visit(c)
+		}
+		if e.Kind() != ast.CallKind || e.AsCall().FunctionName() != operators.Index || !ofPayload(e) {
+			return
+		}
+		args := e.AsCall().Args()
+		if args[1].Kind() == ast.LiteralKind {
+			if s, ok := args[1].AsLiteral().(types.String); ok {
+				e.SetKindCase(fac.NewSelect(e.ID(), args[0], string(s)))
+				return
+			}
+		}
+		next++
+		inner := fac.NewCall(next, operators.Index, args...)
+		if at, ok := tree.SourceInfo().GetOffsetRange(e.ID()); ok {
+			tree.SourceInfo().SetOffsetRange(next, at)
+		}
+		e.SetKindCase(fac.NewCall(e.ID(), "dyn", inner))
+	}
+	visit(tree.Expr())
+}
+
+// ofPayload says whether e leads into event.json or event.cbor.
+func ofPayload(e ast.Expr) bool {
+	for {
+		switch e.Kind() {
+		case ast.SelectKind:
+			if n, ok := dotted(e); ok && (n == "event.json" || n == "event.cbor") {
+				return true
+			}
+			e = e.AsSelect().Operand()
+		case ast.CallKind:
+			call := e.AsCall()
+			if n := call.FunctionName(); n != operators.Index && n != "dyn" {
+				return false
+			}
+			e = call.Args()[0]
+		default:
+			return false
+		}
+	}
 }
 
 // at is an error at a place of the expression, line and column from 1.

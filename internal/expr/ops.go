@@ -78,33 +78,42 @@ func compareDoubleUint(d float64, u uint64) int {
 	return compareFloats(d, float64(u))
 }
 
-// order compares values of one type, or numbers of any. err says why they have no order.
-func order(a, b val) (c int, err error) {
-	if a.numeric() && b.numeric() {
-		if a.k == vDouble && math.IsNaN(a.float()) || b.k == vDouble && math.IsNaN(b.float()) {
-			return 0, errNaN
+// unordered is what order says of NaN: no comparison with it holds.
+const unordered = 2
+
+// order compares values of one type, or numbers of any: -1, 0, 1 or unordered. ok is false for what has no order.
+func order(a, b val) (c int, ok bool) {
+	if a.isNaN() || b.isNaN() {
+		switch a.k {
+		case vInt, vUint, vDouble, vString, vBytes, vBool, vTime, vDuration:
+			return unordered, true
 		}
-		return compareNumbers(a, b), nil
+		return 0, false
+	}
+	if a.numeric() && b.numeric() {
+		return compareNumbers(a, b), true
 	}
 	if a.k != b.k {
-		return 0, errType
+		return 0, false
 	}
 	switch a.k {
 	case vString, vBytes:
-		return strings.Compare(a.s, b.s), nil
+		return strings.Compare(a.s, b.s), true
 	case vBool:
-		return cmp.Compare(a.n, b.n), nil
+		return cmp.Compare(a.n, b.n), true
 	case vTime, vDuration:
-		return cmp.Compare(a.int(), b.int()), nil
+		return cmp.Compare(a.int(), b.int()), true
 	}
-	return 0, errType
+	return 0, false
 }
+
+func (v val) isNaN() bool { return v.k == vDouble && math.IsNaN(v.float()) }
 
 // equal is CEL's ==: values of different types are not equal, numbers are compared by value. It is bad only when there
 // is too much to compare.
 func (in *Input) equal(a, b val) tri {
 	if a.numeric() && b.numeric() {
-		if a.k == vDouble && math.IsNaN(a.float()) || b.k == vDouble && math.IsNaN(b.float()) {
+		if a.isNaN() || b.isNaN() {
 			return no
 		}
 		return truth(compareNumbers(a, b) == 0)
