@@ -277,7 +277,7 @@ func (w *Walker) pick(g *Group, ev *event.Event) *Member {
 	switch Balance(w.net.groups.balance.Load()) {
 	case RoundRobin:
 	case LeastInFlight:
-		return g.least(list)
+		return g.least(list, ev)
 	case HashTopic:
 		return highest(list, uint64(hash(ev.Topic)))
 	case HashPublisher:
@@ -286,7 +286,7 @@ func (w *Walker) pick(g *Group, ev *event.Event) *Member {
 		return w.stuck.member(g, list, publisher(ev))
 	}
 	n := uint32(len(list))
-	start := g.next.Add(1) - 1
+	start := g.turn(ev)
 	for i := range min(n, groupScan) {
 		if m := list[(start+i)%n]; !m.busy() {
 			return m
@@ -295,11 +295,19 @@ func (w *Walker) pick(g *Group, ev *event.Event) *Member {
 	return list[start%n]
 }
 
+// turn is whose turn it is. One that is not sent takes nobody's.
+func (g *Group) turn(ev *event.Event) uint32 {
+	if ev.Dry {
+		return g.next.Load()
+	}
+	return g.next.Add(1) - 1
+}
+
 // least is the member with the fewest open events; of those that have equally few, each in its turn. Of a large group it
 // looks at a part, another one each time.
-func (g *Group) least(list []*Member) *Member {
+func (g *Group) least(list []*Member, ev *event.Event) *Member {
 	n := uint32(len(list))
-	start := g.next.Add(1) - 1
+	start := g.turn(ev)
 	var best *Member
 	var open int32
 	for i := range min(n, groupScan) {

@@ -39,7 +39,7 @@ func (u *undecided) before(rest *undecided) *undecided {
 
 // park makes a dead letter of an event that was refused and whose publisher cannot be told. A QoS 0 event is just lost.
 func (w *Walker) park(ev *event.Event, client, reason string) {
-	if w.dead != nil && ev.QoS != event.AtMostOnce && !ev.Dry {
+	if w.dead != nil && ev.QoS != event.AtMostOnce {
 		w.dead.Dead(ev.Keep(), client, reason)
 	}
 }

@@ -72,6 +72,9 @@ func (w *Walker) forward(ev *event.Event, gs, next Sub, token uint64) bool {
 		return false
 	}
 	w.stats.Remote++
+	if ev.Trace != 0 {
+		w.traceHop(ev, next.Loop(), false)
+	}
 	b.add(ev, []Sub{gs, next}, token)
 	return true
 }

@@ -30,6 +30,32 @@ func (w *Walker) traceHop(ev *event.Event, to int, full bool) {
 	w.net.tap.Step(ev.Trace, s, legs)
 }
 
+// readTraced is readOne for an event at which somebody looks.
+func (w *Walker) readTraced(ev *event.Event, legs []Sub, token uint64) {
+	before, id := w.stats, ev.Trace
+	w.readOne(ev, legs, token)
+	if ev.Dry {
+		w.stats = before
+	}
+	w.net.tap.End(id, 1)
+}
+
+// tracedLetters says in an event's trace that it becomes a dead letter. One that is not sent becomes none. Immutable.
+type tracedLetters struct {
+	net *Net
+	d   DeadLetters // may be nil
+}
+
+// Dead implements DeadLetters.
+func (x *tracedLetters) Dead(ev *event.Kept, client, reason string) {
+	if ev.Trace != 0 {
+		x.net.tap.Step(ev.Trace, tap.Step{Step: tap.StepTarget, Kind: tap.KindSession, Name: client, Verdict: "dead_letter", Detail: reason}, 0)
+	}
+	if x.d != nil && !ev.Dry {
+		x.d.Dead(ev, client, reason)
+	}
+}
+
 // Explain walks an event that is not sent, as Walk does, and counts nothing.
 func (w *Walker) Explain(ev *event.Event, t event.Ticket) {
 	before := w.stats

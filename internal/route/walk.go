@@ -140,7 +140,10 @@ type Walker struct {
 }
 
 // Parks says where events go that were acknowledged and cannot be delivered. Called before the loop runs.
-func (w *Walker) Parks(d DeadLetters) { w.dead, w.fan.dead = d, d }
+func (w *Walker) Parks(d DeadLetters) {
+	t := &tracedLetters{net: w.net, d: d}
+	w.dead, w.fan.dead = t, t
+}
 
 // Stats is the walker's counters. Only on its loop.
 func (w *Walker) Stats() *Stats {
@@ -502,29 +505,37 @@ func (w *Walker) read(from int, mail *pair) {
 	for i := range b.recs {
 		r := &b.recs[i]
 		b.event(r, ev)
-		told := r.token != 0 && (ev.From == nil || !ev.From.NoRefusal)
-		legs := b.legs[r.legs : r.legs+r.nlegs]
-		if legs[0].Loop() == groupLoop {
-			w.readShared(ev, legs[0], legs[1], r.token, told)
-			continue
-		}
-		var accepted, refused bool
-		var refusal event.Outcome
-		for subs := legs; len(subs) > 0; {
-			n := run(subs)
-			switch o := w.take(ev, subs[:n], told); {
-			case o == event.Accepted:
-				accepted = true
-			case o != event.NoMatch && !refused:
-				refused, refusal = true, o
-			}
-			subs = subs[n:]
-		}
-		if r.token != 0 {
-			w.answer(r.token, verdict(accepted, refused, refusal), ev)
+		if r.trace == 0 {
+			w.readOne(ev, b.legs[r.legs:r.legs+r.nlegs], r.token)
+		} else {
+			w.readTraced(ev, b.legs[r.legs:r.legs+r.nlegs], r.token)
 		}
 	}
 	n := mail.charge(b)
 	b.reset()
 	mail.free(n, w.net.walkers[from].clock)
+}
+
+// readOne hands an event of another loop to its takers here.
+func (w *Walker) readOne(ev *event.Event, legs []Sub, token uint64) {
+	told := token != 0 && (ev.From == nil || !ev.From.NoRefusal)
+	if legs[0].Loop() == groupLoop {
+		w.readShared(ev, legs[0], legs[1], token, told)
+		return
+	}
+	var accepted, refused bool
+	var refusal event.Outcome
+	for subs := legs; len(subs) > 0; {
+		n := run(subs)
+		switch o := w.take(ev, subs[:n], told); {
+		case o == event.Accepted:
+			accepted = true
+		case o != event.NoMatch && !refused:
+			refused, refusal = true, o
+		}
+		subs = subs[n:]
+	}
+	if token != 0 {
+		w.answer(token, verdict(accepted, refused, refusal), ev)
+	}
 }
