@@ -59,7 +59,7 @@ func (p *Pool) Run(ctx context.Context) error {
 			continue
 		case <-stop:
 			stop = nil
-			end = time.After(p.spec.Drain)
+			end = time.After(p.drainTime())
 			p.mu.Lock()
 			p.stopping = true
 			p.mu.Unlock()

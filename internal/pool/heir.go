@@ -1,6 +1,10 @@
 package pool
 
-import "github.com/windrose-edc/windrose/internal/event"
+import (
+	"time"
+
+	"github.com/windrose-edc/windrose/internal/event"
+)
 
 // Yield makes next the successor of p, which Run of p completes when its context ends: p sends nothing more, waits at most
 // Spec.Drain for the answers to what is in flight, and hands over what waits (in its order, before what next has received
@@ -17,6 +21,19 @@ func (p *Pool) Yield(next *Pool) {
 	p.heir = next
 	p.mu.Unlock()
 	p.kick()
+}
+
+// Discard gives back what New took, of a pool that is never run.
+func (p *Pool) Discard() { p.unlist() }
+
+// DrainWithin bounds Spec.Drain for an end that is near. Before the context of Run ends.
+func (p *Pool) DrainWithin(d time.Duration) { p.within.Store(int64(max(d, 1))) }
+
+func (p *Pool) drainTime() time.Duration {
+	if d := time.Duration(p.within.Load()); d > 0 {
+		return min(d, p.spec.Drain)
+	}
+	return p.spec.Drain
 }
 
 // bequeath gives everything to the heir; mu is held, and all links are closed.

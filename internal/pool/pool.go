@@ -27,6 +27,7 @@ import (
 	"net/url"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/windrose-edc/windrose/internal/event"
@@ -114,7 +115,8 @@ type Pool struct {
 	seed     maphash.Seed
 	salt     uint64
 	wake     chan struct{}
-	unlist   func() // takes the metrics out again
+	within   atomic.Int64 // nanoseconds that bound Spec.Drain; 0: nothing does
+	unlist   func()       // takes the metrics out again
 	tap      *tap.Hub
 
 	mu       sync.Mutex

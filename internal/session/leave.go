@@ -88,6 +88,7 @@ type Sweep struct {
 type Swept struct {
 	Ended   int
 	Waiting int // connections that it would end, but not now
+	Open    int // events on their way to or from those
 	Next    int // where the next call goes on; 0: all were looked at
 }
 
@@ -100,6 +101,7 @@ func (h *Host) Sweep(w *Sweep, from int) (r Swept) {
 		case s == nil || s.peer == nil || w.Listener != "" && s.Origin.Listener != w.Listener || w.Publishers && len(s.subs) > 0:
 		case r.Ended >= w.Max || !w.Force && !s.settled():
 			r.Waiting++
+			r.Open += s.in.unanswered() + s.out.waiting() + int(s.out.open)
 		default:
 			r.Ended++
 			s.peer.Kick(w.Why)

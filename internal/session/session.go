@@ -77,13 +77,15 @@ type Session struct {
 	ID     string
 	Origin *event.Origin
 
-	host   *Host
-	peer   Peer
-	taker  uint32
-	Expiry uint32 // seconds after the connection ended; 0: at once; Never
-	window uint16 // how many deliveries with an acknowledgement may be open
-	gen    uint8  // of the taker number, for tickets
-	ended  bool
+	host    *Host
+	peer    Peer
+	taker   uint32
+	Expiry  uint32  // seconds after the connection ended; 0: at once; Never
+	bounds  *Bounds // of the listener of its connection; nil: none
+	counted *Bounds // of the listener that opened it
+	window  uint16  // how many deliveries with an acknowledgement may be open
+	gen     uint8   // of the taker number, for tickets
+	ended   bool
 	// leaving: the connection is to end after the walk that is under way
 	leaving bool
 	quota   bool // exactly-once events count until their release
