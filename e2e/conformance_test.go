@@ -3,9 +3,7 @@ package e2e
 import (
 	"errors"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -50,17 +48,7 @@ func TestConformanceVectors(t *testing.T) {
 func vectors(t *testing.T, python, suite string) (int, []byte) {
 	t.Helper()
 	port, node := serve(t)
-	cmd := exec.Command(python, filepath.Join(suite, "run_vectors.py"), "127.0.0.1:"+port, "--jobs", "4", "--list")
-	cmd.Env = append(os.Environ(), "PYTHONDONTWRITEBYTECODE=1")
-	out, err := cmd.CombinedOutput() // an error exit only says that some failed
-	m := regexp.MustCompile(`(?m)^vectors: (\d+) passed, (\d+) failed`).FindSubmatch(out)
-	if m == nil {
-		t.Fatalf("no result (%v):\n%s", err, out)
-	}
-	passed, err := strconv.Atoi(string(m[1]))
-	if err != nil {
-		t.Fatal(err)
-	}
+	passed, out := vectorsAt(t, python, suite, port)
 	if err := errors.Join(node.stop(syscall.SIGTERM, patience), node.check()); err != nil {
 		t.Error(err)
 	}

@@ -20,6 +20,11 @@ if [ -n "${want// /}" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2
 	apt-get install -y -qq --no-install-recommends $want >/dev/null
 	want=$(missing | tr '\n' ' ')
 fi
+# MQTT.js, where there is Node and its registry can be reached; its tests are skipped without it.
+if [ "$(id -u)" = 0 ] && command -v npm >/dev/null 2>&1 && ! NODE_PATH=${NODE_PATH:-$(npm root -g 2>/dev/null)} node -e 'require("mqtt")' 2>/dev/null; then
+	echo "installing: mqtt (npm)"
+	timeout 120 npm install -g --silent --no-audit --no-fund mqtt@5.16.0 >/dev/null 2>&1 || echo "peers: no MQTT.js; THE TESTS THAT NEED IT WILL BE SKIPPED" >&2
+fi
 if [ -z "${want// /}" ]; then
 	echo "peers: all there"
 elif [ -n "${WINDROSE_REQUIRE_PEERS:-}" ]; then
