@@ -1,8 +1,6 @@
 package session
 
 import (
-	"time"
-
 	"github.com/windrose-edc/windrose/internal/event"
 	"github.com/windrose-edc/windrose/internal/policy"
 	"github.com/windrose-edc/windrose/internal/tap"
@@ -23,7 +21,7 @@ func (h *Host) Explain(ev *event.Event, said func(o event.Outcome, byPolicy bool
 	if s := h.Find(ev.From.Client); s != nil {
 		ev.From = s.Origin
 		st = s.policy.Copy()
-		if ev.QoS != event.AtMostOnce && s.Unanswered() >= h.limits.Receive {
+		if ev.QoS != event.AtMostOnce && s.Unanswered() >= s.maxReceive() {
 			h.traceHold(ev, HoldQuota, 0)
 		}
 	}
@@ -96,15 +94,13 @@ func (x *explained) Settle(_ uint64, o event.Outcome, _ int) {
 }
 
 // ExplainOn is Explain from any goroutine: on the loop where the client's session lives, else on the first. hosts are
-// those of all loops.
-func ExplainOn(hosts []*Host, d *Directory, ev *event.Kept, ask func(ev *event.Event) *tap.Answer, said func(o event.Outcome, byPolicy bool) string) *tap.Answer {
+// those of all loops; ev is theirs from now on.
+func ExplainOn(hosts []*Host, d *Directory, ev *event.Event, ask func(ev *event.Event) *tap.Answer, said func(o event.Outcome, byPolicy bool) string) *tap.Answer {
 	h := hosts[0]
 	if loop, ok := d.LoopOf(ev.From.Client); ok {
 		h = hosts[loop]
 	}
-	e := ev.Event
-	e.Time = time.Now().UnixNano()
-	a := ask(&e)
-	h.clock.Post(func() { h.Explain(&e, said) })
+	a := ask(ev)
+	h.clock.Post(func() { h.Explain(ev, said) })
 	return a
 }

@@ -33,13 +33,13 @@ func (s *Session) fate(ev *event.Event, qos event.QoS) fate {
 	case s.peer != nil && s.out.waiting() == 0 && s.out.again == 0 && s.windowOpen() && s.peer.Room():
 		return fateSent
 	}
-	l, size := s.host.limits, int64(ev.Size())
+	l, size, most := s.host.limits, int64(ev.Size()), s.maxBytes()
 	switch {
-	case size <= l.QueueBytes && s.out.waiting() < l.Queue && s.out.bytes()+size <= l.QueueBytes:
+	case size <= most && s.out.waiting() < s.maxQueue() && s.out.bytes()+size <= most:
 		return fateQueued
-	case size <= l.QueueBytes && l.Rule == DropOld && s.out.waiting() > 0:
+	case size <= most && l.Rule == DropOld && s.out.waiting() > 0:
 		return fateMakesRoom
-	case size <= l.QueueBytes && l.Rule == Disconnect && s.peer != nil:
+	case size <= most && l.Rule == Disconnect && s.peer != nil:
 		return fateEnds
 	}
 	return fateRefused

@@ -155,6 +155,7 @@ type Hello struct {
 	Quota    bool   // the client was told our limit, and counts exactly-once events until their release (MQTT 5, 4.9)
 	Origin   event.Origin
 	Will     *Will
+	Bounds   *Bounds // of the listener; nil: none
 }
 
 // Open gives the client its session and attaches p to it. present says that earlier state was found. When the session's
@@ -169,7 +170,7 @@ func (h *Host) Open(hello *Hello, p Peer) (s *Session, present bool, home int, e
 		old := h.shared.Directory.find(hello.ClientID)
 		switch {
 		case old == nil:
-			if s, err = h.create(hello.ClientID); err != nil {
+			if s, err = h.create(hello); err != nil {
 				return nil, false, h.clock.ID(), err
 			}
 			if !h.shared.Directory.claim(s) {
@@ -200,13 +201,17 @@ func (h *Host) Open(hello *Hello, p Peer) (s *Session, present bool, home int, e
 	}
 }
 
-func (h *Host) create(id string) (*Session, error) {
+func (h *Host) create(hello *Hello) (*Session, error) {
 	if m := h.limits.Sessions; m > 0 && h.shared.Directory.Len() >= m {
 		return nil, ErrFull
 	}
-	s := &Session{ID: id, host: h}
+	if !hello.Bounds.enter() {
+		return nil, ErrFull
+	}
+	s := &Session{ID: hello.ClientID, host: h, counted: hello.Bounds}
 	t, ok := h.walk.Join(s)
 	if !ok {
+		hello.Bounds.leave()
 		return nil, ErrFull
 	}
 	s.taker = t
@@ -225,8 +230,9 @@ func (h *Host) attach(s *Session, hello *Hello, p Peer) {
 	o := hello.Origin
 	o.Taker, o.Lane, o.Client = s.taker, s.taker, s.ID
 	s.Origin = &o
+	s.bounds = hello.Bounds
 	s.peer, s.Expiry, s.will = p, hello.Expiry, hello.Will
-	s.window = uint16(min(h.limits.Window, 0xffff))
+	s.window = uint16(min(s.maxWindow(), 0xffff))
 	if hello.Window > 0 {
 		s.window = min(s.window, uint16(min(hello.Window, 0xffff)))
 	}
@@ -266,7 +272,7 @@ func (s *Session) detach(resumed bool) {
 	s.replays = nil
 	h.Tally.Online--
 	s.unlook()
-	s.in.detach(orphanMax * h.limits.Receive)
+	s.in.detach(orphanMax * s.maxReceive())
 	s.out.interrupted()
 	s.meet(false)
 	now := h.clock.Now()
@@ -389,6 +395,7 @@ func (h *Host) unsubscribeAll(s *Session) (cs []route.Change, gone []uint32) {
 func (h *Host) leave(s *Session, cs []route.Change, gone []uint32) {
 	i := route.Sub(uint64(s.taker) << 32).Slot()
 	h.slots[i] = nil
+	s.counted.leave()
 	h.walk.Leave(s.taker)
 	taker := s.taker
 	if len(cs) == 0 {

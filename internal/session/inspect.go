@@ -163,8 +163,7 @@ func (s *Session) Kick(w Why, forget bool) bool {
 // Redeliver puts an event that became a dead letter back into the session's outbox; false: there is no room. On its home
 // loop.
 func (s *Session) Redeliver(ev *event.Kept) bool {
-	l := s.host.limits
-	if s.ended || s.out.waiting() >= l.Queue || s.out.bytes()+int64(ev.Size()) > l.QueueBytes {
+	if s.ended || s.out.waiting() >= s.maxQueue() || s.out.bytes()+int64(ev.Size()) > s.maxBytes() {
 		return false
 	}
 	e := ev.Event

@@ -296,10 +296,10 @@ func firstID(d Delivery) uint32 {
 func (s *Session) enqueue(ev *event.Event, d Delivery) event.Outcome {
 	h := s.host
 	size := int64(ev.Size())
-	if size > h.limits.QueueBytes {
+	if size > s.maxBytes() {
 		return s.overflow()
 	}
-	for s.out.waiting() >= h.limits.Queue || s.out.bytes()+size > h.limits.QueueBytes {
+	for s.out.waiting() >= s.maxQueue() || s.out.bytes()+size > s.maxBytes() {
 		if h.limits.Rule != DropOld || s.out.waiting() == 0 {
 			if h.limits.Rule == Disconnect && s.peer != nil {
 				s.kickLater(OutboxFull)

@@ -36,7 +36,7 @@ func (s *Session) Publish(ev *event.Event, id uint16, dup bool) (hold Hold, unti
 			s.answer()
 			return Go, 0
 		}
-		if s.Unanswered() >= h.limits.Receive {
+		if s.Unanswered() >= s.maxReceive() {
 			s.look(ev)
 			return s.holds(ev, HoldQuota, 0)
 		}

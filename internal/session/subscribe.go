@@ -66,7 +66,7 @@ const replayChunk = 256
 // MaySubscribe asks the policies about one filter, of which more were allowed before it in the same request.
 func (s *Session) MaySubscribe(filter []byte, q event.QoS, more int) policy.Verdict {
 	h := s.host
-	if m := h.limits.Subscriptions; m > 0 && len(s.subs)+more >= m && s.find(filter) < 0 {
+	if m := s.maxSubscriptions(); m > 0 && len(s.subs)+more >= m && s.find(filter) < 0 {
 		h.Tally.SubsRefused++
 		return policy.Verdict{Kind: policy.Reject, Outcome: event.Throttled}
 	}
@@ -173,7 +173,7 @@ func (s *Session) await(more *replays) bool {
 	case s.replays == nil:
 		s.replays = more
 		return true
-	case s.replays.size > s.host.limits.QueueBytes:
+	case s.replays.size > s.maxBytes():
 		return false
 	}
 	s.replays.tail.next = more.head

@@ -111,6 +111,13 @@ func (s *Source) pendingBytes() float64 {
 // Name is the source's name in the configuration.
 func (s *Source) Name() string { return s.o.Name }
 
+// Inspect tells whoever looks what is subscribed and how many events, of how many bytes, wait for their outcome.
+func (s *Source) Inspect() (pool string, filters []string, pending int, bytes, bound int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.spec.Pool, s.spec.Subscribe, len(s.pending), s.size, s.spec.MaxPending
+}
+
 // Run lets refused events walk again until ctx ends; after that nothing is taken any more, and the broker keeps what
 // was not acknowledged.
 func (s *Source) Run(ctx context.Context) error {

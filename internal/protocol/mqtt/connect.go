@@ -36,6 +36,7 @@ func (m *machine) connect(first byte, body []byte) error {
 		return m.refuseClosed(shut)
 	}
 	m.bridge = c.Bridge
+	m.aliasMax = min(c.TopicAliasMax, m.cfg.aliasesOut)
 	m.maxSend, m.problems = c.MaxPacket, c.Version != wire.V5 || c.RequestProblemInfo
 	h := &hello{keep: c.KeepAlive, asked: c.SessionExpiry}
 	h.req = session.Hello{ClientID: string(c.ClientID), Clean: c.Clean,
@@ -48,6 +49,10 @@ func (m *machine) connect(first byte, body []byte) error {
 	default:
 		h.req.Expiry = min(c.SessionExpiry, m.cfg.expiry)
 		h.req.Window, h.req.Quota = int(c.ReceiveMax), true
+	}
+	h.req.Bounds = m.cfg.bounds
+	if r := m.cfg.refusedWill(&c.Will); r != wire.Success {
+		return m.refuse(r)
 	}
 	if len(c.ClientID) == 0 {
 		if c.Version == wire.V31 || c.Version == wire.V311 && !c.Clean { // [MQTT-3.1.3-8]
@@ -176,6 +181,7 @@ func (m *machine) open() {
 		p.ReceiveMax = m.cfg.receiveMax
 		p.MaxPacket = m.cfg.maxPacket
 		p.TopicAliasMax = m.cfg.aliases
+		m.announce(&p)
 	}
 	b := m.env.Out()
 	out := wire.AppendConnack(b, m.version, present, wire.Success, &p)

@@ -42,10 +42,19 @@ func (m *machine) Send(ev *event.Event, d session.Delivery) bool {
 		}
 		sc.ids = p.SubIDs
 	}
+	known := m.shorten(p)
 	if m.maxSend != 0 && wire.PublishSize(p) > int(m.maxSend) {
-		return false // [MQTT-3.1.2-24]
+		if known || p.Alias == 0 {
+			return false // [MQTT-3.1.2-24]
+		}
+		if p.Alias = 0; wire.PublishSize(p) > int(m.maxSend) {
+			return false
+		}
 	}
 	m.env.SetOut(wire.AppendPublish(m.env.Out(), p))
+	if p.Alias != 0 {
+		m.sent.set(p.Alias, ev.Topic, known)
+	}
 	return true
 }
 

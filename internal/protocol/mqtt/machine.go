@@ -69,9 +69,11 @@ type machine struct {
 	maxSend   uint32 // the client's maximum packet size; 0: none
 	wakeAt    int64
 	lastIn    int64
-	aliases   *[]aliased // by number; nil: none yet
-	hold      *held      // publishes that wait; nil: none
-	hello     *hello     // until the session is open
+	aliases   *[]aliased // of the client, by number; nil: none yet
+	sent      *outAliases
+	aliasMax  uint16 // aliases that the client takes from us; 0: none
+	hold      *held  // publishes that wait; nil: none
+	hello     *hello // until the session is open
 }
 
 // held is publishing that waits for a limit, for another loop or for an answer. Owned by its machine.
@@ -303,6 +305,7 @@ func (m *machine) checkAlive(now int64) {
 		m.close(errKeepAlive)
 		return
 	}
+	m.forgetAliases()
 	m.wake(at)
 }
 

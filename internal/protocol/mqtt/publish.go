@@ -55,6 +55,9 @@ func (m *machine) walk(first byte, body []byte, at int64) (session.Hold, int64, 
 			return session.Go, 0, err
 		}
 	}
+	if err := m.cfg.allowed(p); err != nil {
+		return session.Go, 0, err
+	}
 	ev := &sc.ev
 	*ev = event.Event{Topic: p.Topic, Payload: p.Payload, Meta: p.Meta, From: m.s.Origin, Time: at, QoS: event.QoS(p.QoS), Retain: p.Retain}
 	if p.HasExpiry {
@@ -62,28 +65,6 @@ func (m *machine) walk(first byte, body []byte, at int64) (session.Hold, int64, 
 	}
 	hold, until := m.s.Publish(ev, p.PacketID, p.Dup)
 	return hold, until, nil
-}
-
-// alias resolves a topic alias (3.3.2.3.4).
-func (m *machine) alias(p *wire.Publish) error {
-	if p.Alias == 0 || p.Alias > m.cfg.aliases {
-		return errAlias
-	}
-	if m.aliases == nil {
-		m.aliases = &[]aliased{}
-	}
-	for int(p.Alias) > len(*m.aliases) {
-		*m.aliases = append(*m.aliases, nil)
-	}
-	a := &(*m.aliases)[p.Alias-1]
-	if len(p.Topic) > 0 {
-		*a = append((*a)[:0], p.Topic...)
-		return nil
-	}
-	if p.Topic = *a; p.Topic == nil {
-		return errNoAlias
-	}
-	return nil
 }
 
 // holdFor says why and until when publishing waits.
@@ -150,9 +131,11 @@ func (m *machine) checkHeld(first byte, body []byte) (*wire.Publish, error) {
 		return nil, err
 	}
 	if p.HasAlias {
-		return p, m.alias(p)
+		if err := m.alias(p); err != nil {
+			return nil, err
+		}
 	}
-	return p, nil
+	return p, m.cfg.allowed(p)
 }
 
 // pause stops reading, for at most half the keep alive: pings and acknowledgements must get through.

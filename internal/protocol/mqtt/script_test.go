@@ -28,6 +28,7 @@ var updateScripts = flag.Bool("update", false, "write what the machines answer i
 //
 //	node loops=2 credit=1000 receive=4 window=8 queue=10 rule=drop_new deadline=30s balance=round_robin handon=disconnect
 //	listener max_packet=1KiB on_hold=pause hold_bytes=100 on_reject=silent expiry=1h aliases=5 keep=10s..60s accept=5 out=2000
+//		maxqos=1 levels=8 subs=2 window=4 receive=4 queue=2 queue_bytes=500 sessions=3 shared=v5 noretain nowild
 //	limit events=1 burst=1 excess=delay       a policy.Limit
 //	outcomes                                  a policy that answers events on outcome/NAME with that outcome
 //	user NAME PASSWORD [CLIENT]               a slow... name is looked up slowly
@@ -249,7 +250,9 @@ func (s *script) configureNode(a *args) {
 
 func (s *script) configureListener(a *args) {
 	l := &s.cfg.spec
-	for key, field := range map[string]*int{"max_packet": &l.MaxPacket, "hold_bytes": &l.HoldBytes, "aliases": &l.TopicAliases, "out": &l.MaxOutput} {
+	for key, field := range map[string]*int{"max_packet": &l.MaxPacket, "hold_bytes": &l.HoldBytes, "aliases": &l.TopicAliases, "out": &l.MaxOutput,
+		"maxqos": &l.MaxQoS, "levels": &l.TopicLevels, "subs": &l.Subscriptions, "window": &l.MaxInflight, "receive": &l.Receive, "queue": &l.Queue,
+		"sessions": &l.Sessions} {
 		if n, ok := a.num(key); ok {
 			*field = n
 		}
@@ -265,6 +268,13 @@ func (s *script) configureListener(a *args) {
 			*field, err = time.ParseDuration(v)
 			a.fail(err)
 		}
+	}
+	if n, ok := a.num("queue_bytes"); ok {
+		l.QueueBytes = int64(n)
+	}
+	l.Retain, l.Wildcards = !a.has("noretain"), !a.has("nowild")
+	if v, ok := a.str("shared"); ok {
+		l.Shared = v
 	}
 	if v, ok := a.str("accept"); ok {
 		l.Accept = strings.Split(v, ",")

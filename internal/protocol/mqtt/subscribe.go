@@ -20,7 +20,10 @@ func (m *machine) subscribe(body []byte) error {
 		if !ok {
 			break
 		}
-		code := m.may(f, o, len(wants))
+		code, err := m.may(f, o, len(wants))
+		if err != nil {
+			return err
+		}
 		codes = append(codes, code)
 		if code < 0x80 {
 			_, _, shared, _ := event.SplitShared(f)
@@ -40,18 +43,21 @@ func (m *machine) subscribe(body []byte) error {
 }
 
 // may asks whether a filter may be subscribed to and answers with the code for SUBACK.
-func (m *machine) may(f []byte, o wire.SubOptions, more int) byte {
+func (m *machine) may(f []byte, o wire.SubOptions, more int) (byte, error) {
+	if r, err := m.unavailable(f); err != nil || r != wire.Success {
+		return m.refusal(r), err
+	}
 	v := m.s.MaySubscribe(f, event.QoS(o.QoS), more)
 	if v.Kind == policy.Pass {
-		return o.QoS
+		return min(o.QoS, m.cfg.maxQoS), nil // [MQTT-3.8.4-8]
 	}
 	switch r := Outcomes[v.Outcome].v5; r {
 	case wire.TopicNameInvalid:
-		return m.refusal(wire.TopicFilterInvalid)
+		return m.refusal(wire.TopicFilterInvalid), nil
 	case wire.NotAuthorized, wire.QuotaExceeded, wire.ImplementationSpecific:
-		return m.refusal(r)
+		return m.refusal(r), nil
 	default: // not a code of SUBACK (3.9.3)
-		return m.refusal(wire.UnspecifiedError)
+		return m.refusal(wire.UnspecifiedError), nil
 	}
 }
 
