@@ -232,7 +232,8 @@ func (l *Loop) runPosted() {
 
 // adopt makes a connection of an accepted socket.
 func (l *Loop) adopt(p passed) {
-	c := &Conn{loop: l, ln: p.ln, remote: p.remote}
+	c := &Conn{loop: l, ln: p.ln}
+	c.setRemote(p.remote)
 	if p.ln.opt.TLS != nil && !p.ln.opt.Proxy {
 		c.state = stTLS
 	}
@@ -411,7 +412,7 @@ func (c *Conn) Recover() {
 	g := c.loop.g
 	c.loop.pub.panics.Add(1)
 	if ok, missed := g.panicLog.allow(clock()); ok {
-		g.opt.Logger.Error("protocol handler panicked", "listener", c.ln.opt.Name, "remote", c.remote.String(),
+		g.opt.Logger.Error("protocol handler panicked", "listener", c.ln.opt.Name, "remote", c.RemoteAddr().String(),
 			"panic", fmt.Sprint(v), "suppressed", missed, "stack", string(debug.Stack()))
 	}
 	if !c.excuse() {

@@ -177,7 +177,7 @@ func (c *Conn) readProxy() {
 	c.loop.Disarm(&c.x.timer)
 	c.x = nil
 	if h.announce {
-		c.remote = h.src
+		c.setRemote(h.src)
 		c.extra().local = h.dst
 	}
 	c.inOff = uint32(h.size)

@@ -12,15 +12,14 @@ type Expirer interface {
 type Timer struct {
 	next, prev *Timer
 	e          Expirer
-	tick       int64 // millisecond it expires in
-	slot       int16 // level<<6 | index, plus one; 0: not armed
+	when       uint64 // millisecond it expires in, and in the lowest slotBits: level<<6 | index, plus one; 0: not armed
 }
 
 // Init says whom the timer calls. It must not be armed.
 func (t *Timer) Init(e Expirer) { t.e = e }
 
 // Armed says whether Expire is still to come.
-func (t *Timer) Armed() bool { return t.slot != 0 }
+func (t *Timer) Armed() bool { return t.when != 0 }
 
 const (
 	wheelBits   = 6
@@ -28,6 +27,7 @@ const (
 	wheelLevels = 7 // 42 bits of milliseconds: until the year 2109
 	maxTick     = 1<<(wheelBits*wheelLevels) - 1
 	tickNs      = 1_000_000
+	slotBits    = 10 // of Timer.when; 42 are left for the tick, and more
 )
 
 // wheel is a hierarchical timer wheel with millisecond ticks: level n has 64 slots of 64^n ms. A timer stands in the
@@ -45,24 +45,23 @@ type wheel struct {
 func (w *wheel) init(now int64) { w.cur = now / tickNs; w.floor = w.cur }
 
 func (w *wheel) arm(t *Timer, at int64) {
-	if t.slot != 0 {
+	if t.when != 0 {
 		w.disarm(t)
 	}
 	tick := at / tickNs
 	if at%tickNs > 0 {
 		tick++
 	}
-	t.tick = min(max(tick, w.floor+1), maxTick)
-	w.place(t)
+	w.place(t, min(max(tick, w.floor+1), maxTick))
 	w.count++
 }
 
-func (w *wheel) place(t *Timer) {
+func (w *wheel) place(t *Timer, tick int64) {
 	level := 0
-	if diff := uint64(t.tick ^ w.cur); diff != 0 {
+	if diff := uint64(tick ^ w.cur); diff != 0 {
 		level = (bits.Len64(diff) - 1) / wheelBits
 	}
-	i := int(t.tick>>(level*wheelBits)) & (wheelSlots - 1)
+	i := int(tick>>(level*wheelBits)) & (wheelSlots - 1)
 	head := &w.slots[level][i]
 	t.prev, t.next = nil, *head
 	if t.next != nil {
@@ -70,11 +69,11 @@ func (w *wheel) place(t *Timer) {
 	}
 	*head = t
 	w.used[level] |= 1 << i
-	t.slot = int16(level<<wheelBits|i) + 1
+	t.when = uint64(tick)<<slotBits | uint64(level<<wheelBits|i) + 1
 }
 
 func (w *wheel) disarm(t *Timer) {
-	if t.slot == 0 {
+	if t.when == 0 {
 		return
 	}
 	w.unlink(t)
@@ -82,7 +81,7 @@ func (w *wheel) disarm(t *Timer) {
 }
 
 func (w *wheel) unlink(t *Timer) {
-	s := int(t.slot - 1)
+	s := int(t.when&(1<<slotBits-1)) - 1
 	level, i := s>>wheelBits, s&(wheelSlots-1)
 	if t.prev != nil {
 		t.prev.next = t.next
@@ -92,7 +91,7 @@ func (w *wheel) unlink(t *Timer) {
 	if t.next != nil {
 		t.next.prev = t.prev
 	}
-	t.next, t.prev, t.slot = nil, nil, 0
+	t.next, t.prev, t.when = nil, nil, 0
 }
 
 // next returns the next tick in which something is to be done: a timer expires or moves down a level.
@@ -138,8 +137,9 @@ func (w *wheel) advance(now int64) {
 			}
 			i := int(tick>>shift) & (wheelSlots - 1)
 			for t := w.slots[level][i]; t != nil; t = w.slots[level][i] {
+				at := int64(t.when >> slotBits)
 				w.unlink(t)
-				w.place(t)
+				w.place(t, at)
 			}
 		}
 		i := int(tick) & (wheelSlots - 1)

@@ -23,7 +23,7 @@ func (a *alarm) Expire(_ *Timer, now int64) {
 }
 
 func TestTimerIsSmall(t *testing.T) {
-	if n := unsafe.Sizeof(Timer{}); n > 48 {
+	if n := unsafe.Sizeof(Timer{}); n > 40 {
 		t.Errorf("a timer has %d bytes", n)
 	}
 }

@@ -68,7 +68,7 @@ func (t *tlsConn) Close() error { return nil }
 func (t *tlsConn) LocalAddr() net.Addr { return t.c.ln.addr }
 
 // RemoteAddr implements net.Conn.
-func (t *tlsConn) RemoteAddr() net.Addr { return net.TCPAddrFromAddrPort(t.c.remote) }
+func (t *tlsConn) RemoteAddr() net.Addr { return net.TCPAddrFromAddrPort(t.c.RemoteAddr()) }
 
 // SetDeadline implements net.Conn; the loop has timers of its own.
 func (t *tlsConn) SetDeadline(time.Time) error { return nil }
@@ -168,7 +168,7 @@ func (c *Conn) startTLS() {
 	c.state = stTLS
 	x, g, cfg := c.extra(), c.loop.g, c.ln.opt.TLS()
 	t := &tlsConn{c: c, hs: &handshake{
-		gate: g.gate, prefix: prefixOf(c.remote.Addr()), ready: make(chan struct{}, 1), abort: make(chan struct{}),
+		gate: g.gate, prefix: prefixOf(c.RemoteAddr().Addr()), ready: make(chan struct{}, 1), abort: make(chan struct{}),
 	}}
 	if len(c.in) > 0 {
 		t.src = append(t.src, c.in[c.inOff:]...)
@@ -202,7 +202,7 @@ func (c *Conn) handshakeDone(err error) {
 	if err != nil {
 		gate.failed.Add(1)
 		if ok, missed := c.loop.g.tlsLog.allow(c.loop.now); ok {
-			c.loop.g.opt.Logger.Info("tls handshake failed", "listener", c.ln.opt.Name, "remote", c.remote.String(), "err", err,
+			c.loop.g.opt.Logger.Info("tls handshake failed", "listener", c.ln.opt.Name, "remote", c.RemoteAddr().String(), "err", err,
 				"suppressed", missed)
 		}
 		c.extra().err = err
