@@ -464,7 +464,7 @@ func connackText(c *wire.Connack) (s string) {
 		s += " nosubids"
 	}
 	if c.HasSharedSubAvail && !c.SharedSubAvail {
-		s += ""
+		s += " noshared"
 	}
 	return s + reasonText(c.ReasonString)
 }

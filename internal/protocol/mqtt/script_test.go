@@ -250,7 +250,7 @@ func (s *script) configureNode(a *args) {
 
 func (s *script) configureListener(a *args) {
 	l := &s.cfg.spec
-	for key, field := range map[string]*int{"max_packet": &l.MaxPacket, "hold_bytes": &l.HoldBytes, "aliases": &l.TopicAliases, "out": &l.MaxOutput,
+	for key, field := range map[string]*int{"max_packet": &l.MaxPacket, "hold_bytes": &l.HoldBytes, "aliases": &l.TopicAliases, "out": &l.MaxOutput, "outaliases": &l.AliasesOut,
 		"maxqos": &l.MaxQoS, "levels": &l.TopicLevels, "subs": &l.Subscriptions, "window": &l.MaxInflight, "receive": &l.Receive, "queue": &l.Queue,
 		"sessions": &l.Sessions} {
 		if n, ok := a.num(key); ok {
