@@ -10,16 +10,15 @@ package app
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"os"
-	"sync"
 	"time"
 
 	"github.com/windrose-edc/windrose/internal/admin"
 	"github.com/windrose-edc/windrose/internal/config"
 	"github.com/windrose-edc/windrose/internal/observe"
+	"github.com/windrose-edc/windrose/internal/systemd"
 )
 
 // Options say what to run. Immutable.
@@ -34,13 +33,24 @@ type Options struct {
 	Version     string
 }
 
-// App is one node and what surrounds it. Owned by the goroutine that runs it.
+// App is one node and what surrounds it. Owned by the goroutine that runs it, but for what says that it is safe for concurrent
+// use; two fields have locks of their own, and those at the end are guarded by reloads.work.
 type App struct {
 	o       Options
 	node    *node
 	admin   *admin.Server
 	started time.Time
 	metrics *observe.Registry
+	notify  *systemd.Notifier
+	history *config.History // nil: not opened yet
+	reloads reloads
+	drainer drainer
+
+	// Guarded by reloads.work.
+	parts       *parts // nil: not running
+	stopping    bool
+	poolParts   map[*destPool]*part
+	sourceParts map[runner]*part
 }
 
 // Load reads and checks a configuration without building anything. The error is config.Errors where the files are wrong.
@@ -81,7 +91,9 @@ func New(o Options) (*App, error) {
 		return nil, err
 	}
 	o.applyLog(snap)
-	a := &App{o: o, started: time.Now(), metrics: observe.NewRegistry()}
+	a := &App{o: o, started: time.Now(), metrics: observe.NewRegistry(), poolParts: map[*destPool]*part{}, sourceParts: map[runner]*part{}}
+	a.notify = systemd.New()
+	a.reloads.register(a.metrics)
 	if a.node, err = build(snap, o.Logger, a.metrics); err != nil {
 		return nil, err
 	}
@@ -89,8 +101,8 @@ func New(o Options) (*App, error) {
 	if o.Log != nil {
 		o.Log.Register(a.metrics)
 	}
-	if addr := a.node.spec.Admin; addr != "" {
-		a.admin = admin.New(admin.Options{Addr: addr, Registry: a.metrics, Node: (*status)(a), Logger: o.Logger, Version: o.Version})
+	if addr := a.node.boot.Admin; addr != "" {
+		a.admin = admin.New(admin.Options{Addr: addr, Registry: a.metrics, Node: (*status)(a), Logger: o.Logger.With(observe.ComponentKey, "admin"), Logs: o.Logs, Version: o.Version})
 	}
 	return a, nil
 }
@@ -110,12 +122,9 @@ func (o *Options) applyLog(snap *config.Snapshot) {
 	o.Logs.Apply(s)
 }
 
-// stopGrace bounds the parts of a stop: telling the clients, draining the pools.
-const stopGrace = 2 * time.Second
-
 // Run works until ctx is done.
 func (a *App) Run(ctx context.Context) error {
-	n := a.node
+	n, g := a.node, a.node.live.Load()
 	if err := n.dataDir(); err != nil {
 		return errors.Join(err, n.group.Close())
 	}
@@ -126,30 +135,47 @@ func (a *App) Run(ctx context.Context) error {
 	}
 	p := newParts(ctx)
 	p.run(stopIndex, "index", n.index.Run)
-	routes := make(chan struct{})
-	n.index.Apply(n.net.Table().Changes(false), func() { close(routes) })
-	<-routes
-	for _, pl := range n.pools {
-		p.run(stopPools, "pool "+pl.Name(), pl.Run)
+	if err := g.putRoutes(); err != nil {
+		return errors.Join(err, n.group.Close(), p.err())
 	}
+	a.reloads.work.Lock() // until everything runs there is nothing to reload
+	a.parts = p
+	a.startPools(nil, g)
 	p.run(stopLoops, "loops", n.group.Run)
 	p.run(stopIndex, "trimmer", (&trimmer{sessions: n.meters.sessions.Value, sweep: func(now int64) { n.retained.Sweep(now) }}).Run)
-	if err := n.listen(); err != nil {
+	if err := g.bind(); err != nil {
+		a.reloads.work.Unlock()
 		if a.admin != nil {
 			err = errors.Join(err, a.admin.Close())
 		}
 		return errors.Join(err, a.stop(p))
 	}
-	for _, s := range n.sources {
-		p.run(stopSources, "source", s.Run)
+	for _, l := range g.listeners {
+		l.Start()
 	}
-	p.run(stopAdmin, "admin", a.runAdmin) // from here on the listeners do not change, so it may show them
+	a.startSources(g)
+	a.firstLoad(g)
+	a.reloads.work.Unlock()
+	p.run(stopAdmin, "admin", a.runAdmin)
 	p.run(stopAdmin, "log summaries", func(ctx context.Context) error { n.limited.Run(ctx); return nil })
 	a.banner()
 	a.o.Logger.Info("ready", "node", n.id, "after", time.Since(a.started).Round(time.Millisecond).String())
 	a.o.Logger.Info("persistent sessions are in memory: their acknowledgements mean received, and do not survive a restart")
+	a.notify.Ready()
 	p.wait()
 	return a.stop(p)
+}
+
+// firstLoad notes the configuration with which the node came up.
+func (a *App) firstLoad(g *graph) {
+	x := &Reload{OK: true, How: "start", At: time.Now(), Took: time.Since(a.started), Hash: g.snap.Hash()}
+	rev, err := a.record(g.snap, x.How)
+	if err != nil {
+		a.o.Logger.Warn("history", "error", err)
+	}
+	x.Revision = rev
+	a.reloads.note(x)
+	a.warnExpiry()
 }
 
 func (a *App) runAdmin(ctx context.Context) error {
@@ -159,103 +185,53 @@ func (a *App) runAdmin(ctx context.Context) error {
 	return a.admin.Run(ctx)
 }
 
-// stop ends the parts in the reverse order of their start.
+// stop ends the parts: first nobody new comes in, then the clients go, each with what it was promised, then the pools deliver what
+// they hold, then the rest in the reverse order of its start. All of it takes at most node.drain.
 func (a *App) stop(p *parts) error {
 	n := a.node
-	for _, l := range n.listeners {
-		l.Close()
+	a.notify.Stopping()
+	d := &a.drainer
+	d.mu.Lock()
+	d.set(stopping)
+	d.mu.Unlock()
+	a.reloads.work.Lock()
+	a.stopping = true
+	a.reloads.work.Unlock()
+	g := n.live.Load()
+	s := g.spec.Drain
+	a.shut()
+	if s.Wait > 0 && n.connections() > 0 {
+		time.Sleep(s.Wait)
 	}
+	begin := time.Now()
+	end := begin.Add(s.Time)
 	p.end(stopSources)
-	var wg sync.WaitGroup
-	for _, h := range n.hosts {
-		wg.Add(1)
-		h.Clock().Post(func() { h.Close(); wg.Done() })
+	ctx, cancel := context.WithDeadline(context.Background(), end)
+	defer cancel()
+	closed := n.release(ctx, s.Rate, begin.Add(s.Time*6/10))
+	for _, l := range g.listeners {
+		if l.Listener != nil { // not where the start failed
+			l.Close()
+		}
 	}
-	told := make(chan struct{})
-	p.wg.Go(func() { wg.Wait(); close(told) })
-	select {
-	case <-told:
-	case <-time.After(stopGrace):
-	}
-	for end := time.Now().Add(stopGrace); time.Now().Before(end) && n.connections() > 0; {
+	for limit := time.Now().Add(min(2*time.Second, s.Time/10)); time.Now().Before(limit) && n.connections() > 0; {
 		time.Sleep(5 * time.Millisecond) // the clients read why, and close
+	}
+	for _, pl := range g.pools {
+		pl.DrainWithin(time.Until(end) * 9 / 10)
 	}
 	p.end(stopPools)
 	p.end(stopLoops)
 	p.end(stopIndex)
-	n.slow.wait(stopGrace)
+	n.slow.wait(max(time.Until(end), 0))
+	a.o.Logger.Info("stopped", "closed", closed, "after", time.Since(begin).Round(time.Millisecond).String())
 	p.end(stopAdmin)
 	return p.err()
 }
 
 func (n *node) connections() (c int64) {
-	for _, l := range n.listeners {
-		c += l.Open()
+	for _, open := range n.group.Stats().Open {
+		c += open
 	}
 	return c
-}
-
-// The order in which the parts are stopped.
-const (
-	stopSources = iota
-	stopPools
-	stopLoops
-	stopIndex
-	stopAdmin
-	numStops
-)
-
-// parts are the goroutines of a running node. Owned by Run, except what mu guards.
-type parts struct {
-	wg     sync.WaitGroup
-	groups [numStops]struct {
-		wg     sync.WaitGroup
-		ctx    context.Context
-		cancel context.CancelFunc
-	}
-	ctx    context.Context
-	failed context.CancelFunc
-
-	mu   sync.Mutex // guards what follows
-	errs []error
-}
-
-func newParts(ctx context.Context) *parts {
-	p := &parts{}
-	p.ctx, p.failed = context.WithCancel(ctx)
-	for i := range p.groups {
-		g := &p.groups[i]
-		g.ctx, g.cancel = context.WithCancel(context.WithoutCancel(ctx))
-	}
-	return p
-}
-
-// run starts a part. When it fails the node stops.
-func (p *parts) run(stop int, name string, f func(ctx context.Context) error) {
-	g := &p.groups[stop]
-	g.wg.Go(func() {
-		if err := f(g.ctx); err != nil && !errors.Is(err, context.Canceled) {
-			p.mu.Lock()
-			p.errs = append(p.errs, fmt.Errorf("run %s: %w", name, err))
-			p.mu.Unlock()
-			p.failed()
-		}
-	})
-}
-
-// wait waits for the end of the context or of a part that failed.
-func (p *parts) wait() { <-p.ctx.Done() }
-
-// end stops the parts of one step and waits for them.
-func (p *parts) end(stop int) {
-	p.groups[stop].cancel()
-	p.groups[stop].wg.Wait()
-}
-
-func (p *parts) err() error {
-	p.failed()
-	p.wg.Wait()
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return errors.Join(p.errs...)
 }

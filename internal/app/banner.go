@@ -12,7 +12,7 @@ func (a *App) banner() {
 	if w == nil {
 		return
 	}
-	n := a.node
+	n := a.node.live.Load()
 	fmt.Fprintf(w, "Windrose %s, node %s\n\n", a.o.Version, n.id)
 	for _, l := range n.listeners {
 		fmt.Fprintf(w, "  %-10s %s", l.protocol, l.Addr())
@@ -30,7 +30,7 @@ func (a *App) banner() {
 	if a.admin != nil {
 		fmt.Fprintf(w, "  %-10s http://%s  health, metrics, first page\n", "admin", a.admin.Addr())
 	}
-	fmt.Fprintf(w, "  %-10s %s\n", "data", n.spec.Data)
+	fmt.Fprintf(w, "  %-10s %s\n", "data", n.boot.Data)
 	if a.o.Dev {
 		fmt.Fprint(w, "\nDevelopment mode: loopback only, anyone on this machine may connect, nothing survives a restart.\n")
 	}
@@ -42,7 +42,7 @@ func (a *App) banner() {
 
 // try are three commands for the first listener that admits anybody.
 func (a *App) try() []string {
-	for _, l := range a.node.listeners {
+	for _, l := range a.node.live.Load().listeners {
 		if !l.anonymous || l.Spec().TLS != "" || l.protocol != "mqtt" {
 			continue
 		}

@@ -5,6 +5,7 @@ import (
 
 	"github.com/windrose-edc/windrose/internal/config"
 	"github.com/windrose-edc/windrose/internal/destination/webhook"
+	"github.com/windrose-edc/windrose/internal/event"
 	"github.com/windrose-edc/windrose/internal/listen"
 	"github.com/windrose-edc/windrose/internal/loop"
 	"github.com/windrose-edc/windrose/internal/pool"
@@ -16,7 +17,7 @@ import (
 // line here; nothing else knows it.
 func protocols() []protocol {
 	return []protocol{
-		{config.Kind{Name: "mqtt", Doc: "MQTT 3.1, 3.1.1 and 5.", Spec: mqtt.ListenerSpec{}}, mqttListener},
+		{config.Kind{Name: "mqtt", Doc: "MQTT 3.1, 3.1.1 and 5.", Spec: mqtt.ListenerSpec{}}, mqttListener, mqttSaid},
 	}
 }
 
@@ -36,19 +37,21 @@ func sources() []source {
 // protocol is a kind of listener. Immutable.
 type protocol struct {
 	kind config.Kind
-	open func(n *node, name string, spec any) (accept func(*loop.Conn) loop.Handler, l listen.Spec, anonymous bool, err error)
+	open func(n *graph, name string, spec any) (accept func(*loop.Conn) loop.Handler, l listen.Spec, anonymous bool, err error)
+	// said puts an outcome into the words in which a publisher would hear it; may be nil.
+	said func(spec any, version string, qos event.QoS, o event.Outcome, byPolicy bool) string
 }
 
 // destination is a kind of pool. Immutable.
 type destination struct {
 	kind  config.Kind
-	build func(n *node, name string, spec any) (d pool.Driver, members []string, err error)
+	build func(n *graph, name string, spec any) (d pool.Driver, members []string, err error)
 }
 
 // source is a kind of source. Immutable.
 type source struct {
 	kind  config.Kind
-	build func(n *node, name string, spec any) (runner, error)
+	build func(n *graph, name string, spec any) (runner, error)
 }
 
 func listenerKinds() (ks []config.Kind) {
@@ -72,7 +75,7 @@ func sourceKinds() (ks []config.Kind) {
 	return ks
 }
 
-func mqttListener(n *node, name string, spec any) (func(*loop.Conn) loop.Handler, listen.Spec, bool, error) {
+func mqttListener(n *graph, name string, spec any) (func(*loop.Conn) loop.Handler, listen.Spec, bool, error) {
 	s := spec.(*mqtt.ListenerSpec)
 	srv, err := mqtt.NewServer(name, *s, mqtt.Deps{Loops: n.group.Loops(), Hosts: n.hosts, Auth: n.authChain, Slow: n.slow.run,
 		Metrics: n.metrics, Logger: n.logFor("mqtt"), Limited: n.limited.For("mqtt")})
@@ -86,7 +89,11 @@ func mqttListener(n *node, name string, spec any) (func(*loop.Conn) loop.Handler
 	return accept, s.Spec, s.Anonymous, nil
 }
 
-func webhookPool(n *node, name string, spec any) (pool.Driver, []string, error) {
+func mqttSaid(spec any, version string, qos event.QoS, o event.Outcome, byPolicy bool) string {
+	return spec.(*mqtt.ListenerSpec).Said(version, qos, o, byPolicy)
+}
+
+func webhookPool(n *graph, name string, spec any) (pool.Driver, []string, error) {
 	s := spec.(*webhook.Spec)
 	d, err := webhook.New(*s, webhook.Options{Pool: name, Node: n.id, Metrics: n.metrics})
 	return d, s.URLs, err
@@ -95,13 +102,13 @@ func webhookPool(n *node, name string, spec any) (pool.Driver, []string, error) 
 // partialInput is the bound on kept input that suits the protocols' defaults.
 const partialInput = mqtt.PartialDefault
 
-func mqttPool(n *node, name string, spec any) (pool.Driver, []string, error) {
+func mqttPool(n *graph, name string, spec any) (pool.Driver, []string, error) {
 	s := spec.(*mqtt.BridgeSpec)
 	b, err := mqtt.NewBridge(*s, mqtt.BridgeOptions{Node: n.id, Pool: name, Logger: n.logFor("mqtt"), Metrics: n.metrics})
 	return b, s.URLs, err
 }
 
-func mqttSource(n *node, name string, spec any) (runner, error) {
+func mqttSource(n *graph, name string, spec any) (runner, error) {
 	s := spec.(*mqtt.SourceSpec)
 	b, ok := n.driver(s.Pool).(*mqtt.Bridge)
 	if !ok {

@@ -1,7 +1,6 @@
 package app
 
 import (
-	"errors"
 	"fmt"
 
 	"github.com/windrose-edc/windrose/internal/identity"
@@ -52,36 +51,26 @@ func (n *node) publishStats() {
 		r.CounterFunc("windrose_retain_dropped_events_total", "Events that are not retained (any more), by reason.",
 			func() float64 { s := n.retained.Stats(); return float64(f(&s)) }, "reason", reason)
 	}
+	r.GaugeFunc("windrose_tls_expiry_seconds", "Seconds until the first certificate under tls expires; negative: it has.", n.firstExpiry)
 	r.GaugeFunc("windrose_session_dead_letters", "Dead letters of sessions.", func() float64 { return float64(n.dead.len()) })
 	r.GaugeFunc("windrose_session_dead_bytes", "Bytes of the dead letters of sessions.", func() float64 { _, b, _ := n.dead.size(); return float64(b) })
 	r.CounterFunc("windrose_session_dropped_letters_total", "Dead letters of sessions that gave way to newer ones.", func() float64 { _, _, d := n.dead.size(); return float64(d) })
-	for _, u := range n.users {
-		n.publishUsers(u)
-	}
 }
 
-func (n *node) publishUsers(u *identity.Users) {
+// publishUsers offers what a users file counts; the returned function takes it out again.
+func (n *node) publishUsers(u *identity.Users) (unlist func()) {
 	r := n.metrics
-	r.GaugeFunc("windrose_identity_known_users", "Users in the users files.", func() float64 { return float64(u.Stats().Users) })
-	r.GaugeFunc("windrose_identity_waiting_checks", "Passwords that wait to be checked.", func() float64 { return float64(u.Stats().Waiting) })
-	r.CounterFunc("windrose_identity_hashed_checks_total", "Passwords that were hashed.", func() float64 { return float64(u.Stats().Hashed) })
-	r.CounterFunc("windrose_identity_recalled_checks_total", "Passwords that needed no hash again.", func() float64 { return float64(u.Stats().Recalled) })
-	r.CounterFunc("windrose_identity_busy_checks_total", "Passwords that were not checked because too many waited.", func() float64 { return float64(u.Stats().Busy) })
-}
-
-// Reload reads the files again that can change without a restart: certificates and users. What is broken stays as it
-// was; the error names it. Safe for concurrent use.
-func (a *App) Reload() error {
-	var errs []error
-	for name, t := range a.node.tls {
-		if err := t.Reload(); err != nil {
-			errs = append(errs, fmt.Errorf("reload tls.%s: %w", name, err))
+	gauge, count := r.GaugeFunc, r.CounterFunc
+	outs := []func(){
+		gauge("windrose_identity_known_users", "Users in the users files.", func() float64 { return float64(u.Stats().Users) }),
+		gauge("windrose_identity_waiting_checks", "Passwords that wait to be checked.", func() float64 { return float64(u.Stats().Waiting) }),
+		count("windrose_identity_hashed_checks_total", "Passwords that were hashed.", func() float64 { return float64(u.Stats().Hashed) }),
+		count("windrose_identity_recalled_checks_total", "Passwords that needed no hash again.", func() float64 { return float64(u.Stats().Recalled) }),
+		count("windrose_identity_busy_checks_total", "Passwords that were not checked because too many waited.", func() float64 { return float64(u.Stats().Busy) }),
+	}
+	return func() {
+		for _, f := range outs {
+			f()
 		}
 	}
-	for _, u := range a.node.users {
-		if err := u.Reload(); err != nil {
-			errs = append(errs, fmt.Errorf("reload users: %w", err))
-		}
-	}
-	return errors.Join(errs...)
 }

@@ -14,16 +14,18 @@ import (
 	"github.com/windrose-edc/windrose/internal/policy"
 	"github.com/windrose-edc/windrose/internal/pool"
 	"github.com/windrose-edc/windrose/internal/route"
+	"github.com/windrose-edc/windrose/internal/tap"
 )
 
 // NodeSpec is the section node: what this process is. Immutable after it is read.
 type NodeSpec struct {
-	Name     string        `yaml:"name" doc:"Name of the node in events, metrics and bridges; the host name when empty."`
+	Name     string        `yaml:"name" restart:"true" doc:"Name of the node in events, metrics and bridges; the host name when empty. A change needs a restart."`
 	Site     string        `yaml:"site" doc:"Where the node stands; the admin API says so."`
-	Admin    string        `yaml:"admin" unit:"addr" doc:"Address of the admin server, host:port: health, metrics, API, first page. It asks nobody who they are: keep it on loopback or a management network. Empty: none."`
-	Data     string        `yaml:"data" default:"data" unit:"file" doc:"Folder for what the node keeps."`
-	Loops    int           `yaml:"loops" default:"0" min:"0" max:"254" doc:"Event loops; 0: one for each processor."`
+	Admin    string        `yaml:"admin" restart:"true" unit:"addr" doc:"Address of the admin server, host:port: health, metrics, API, first page. It asks nobody who they are: keep it on loopback or a management network. Empty: none. A change needs a restart."`
+	Data     string        `yaml:"data" restart:"true" default:"data" unit:"file" doc:"Folder for what the node keeps. A change needs a restart."`
+	Loops    int           `yaml:"loops" restart:"true" default:"0" min:"0" max:"254" doc:"Event loops; 0: one for each processor. A change needs a restart."`
 	Deadline time.Duration `yaml:"deadline" default:"30s" min:"100ms" doc:"How long a publisher waits for the outcome of an event before it is told that there is none."`
+	Drain    DrainSpec     `yaml:"drain" doc:"How the node lets go of its clients when it stops or drains."`
 }
 
 // LogSpec is the section log. Immutable after it is read.
@@ -62,6 +64,14 @@ type SessionSpec struct {
 	Max         int    `yaml:"max" default:"1000000" min:"0" doc:"Sessions of the node, with and without a connection; more are refused. 0: no bound."`
 	Subs        int    `yaml:"subscriptions" default:"10000" min:"0" doc:"Subscriptions of one client; more are refused. 0: no bound."`
 	Overflow    string `yaml:"overflow" enum:"drop_new|drop_old|disconnect" default:"drop_new" doc:"What happens when the outbox of a client is full: the new event is refused, the oldest becomes a dead letter, or the client is disconnected."`
+
+	Shared SharedSpec `yaml:"shared" doc:"Shared subscriptions ($share/NAME/FILTER): each event goes to one of the subscribers."`
+}
+
+// SharedSpec says how the members of shared subscriptions get their events. Immutable after it is read.
+type SharedSpec struct {
+	Balance string `yaml:"balance" enum:"round_robin|least_inflight|hash_topic|hash_publisher|sticky" default:"round_robin" doc:"Who gets an event: each in turn, who has the fewest open, or the same one for a topic or a publisher; sticky keeps a publisher's member also when others come."`
+	HandOn  string `yaml:"hand_on" enum:"session_end|disconnect" default:"session_end" doc:"When another member gets what one has and has not acknowledged: when its session ends, or already with its connection. What was sent exactly once stays."`
 }
 
 // RetainSpec is the section retained. Immutable after it is read.
@@ -177,6 +187,7 @@ func schema() *config.Schema {
 		{Name: "rewrites", Doc: "Topics that get another name before they are routed.", Shape: config.List, Spec: policy.RewriteSpec{}},
 		{Name: "sessions", Doc: "What is remembered of each client.", Shape: config.Single, Spec: SessionSpec{}},
 		{Name: "retained", Doc: "The last event of each topic.", Shape: config.Single, Spec: RetainSpec{}},
+		{Name: "tap", Doc: "How much of single events is shown to who looks (windrose tap).", Shape: config.Single, Spec: tap.Spec{}},
 		{Name: "pools", Doc: "Destinations: equivalent members of one backend.", Shape: config.Map, Spec: pool.Spec{}, Kinds: destinationKinds()},
 		{Name: "routes", Doc: "Which events go to which pools; every matching route delivers unless one says final.", Shape: config.List, Spec: RouteSpec{}},
 	}

@@ -2,7 +2,6 @@ package app
 
 import (
 	"fmt"
-	"math"
 	"slices"
 	"strings"
 
@@ -15,9 +14,12 @@ import (
 // status is the App as the admin server sees it. Safe for concurrent use: it reads counters and immutable parts.
 type status App
 
+// now is the graph in force.
+func (s *status) now() *graph { return s.node.live.Load() }
+
 // Info implements admin.Node.
 func (s *status) Info() admin.Info {
-	n := s.node
+	n := s.now()
 	i := admin.Info{Name: n.id, Site: n.spec.Site, Mode: "file", Authority: "file", Config: s.o.ConfigFiles, ConfigHash: n.snap.Hash(), Started: s.started,
 		Loops: len(n.hosts), Durability: "memory", Try: (*App)(s).try(),
 		Notes: []string{"Persistent sessions are in memory: their acknowledgements mean received, and do not survive a restart."}}
@@ -35,7 +37,7 @@ func (s *status) Info() admin.Info {
 // Listeners implements admin.Node.
 func (s *status) Listeners() []admin.Listener {
 	var out []admin.Listener
-	for _, l := range s.node.listeners {
+	for _, l := range s.now().listeners {
 		x := admin.Listener{Name: l.name, Protocol: l.protocol, Address: l.Addr().String(), TLS: l.Spec().TLS != "", Anonymous: l.anonymous,
 			State: "listening", Connections: int(l.Open()), Accepted: uint64(l.Accepted())}
 		for _, c := range l.Refused() {
@@ -56,7 +58,7 @@ func sum(m map[string]uint64) (n uint64) {
 // Pools implements admin.Node.
 func (s *status) Pools() []admin.Pool {
 	var out []admin.Pool
-	for _, p := range s.node.pools {
+	for _, p := range s.now().pools {
 		st := p.Stats()
 		x := admin.Pool{Name: st.Name, Type: p.kind, State: "down", Queued: st.Queued, QueueBound: p.bound, QueuedBytes: st.Bytes,
 			Overflow: p.overflow, InFlight: st.InFlight, Delivered: st.Delivered, Retried: st.Retried, Failed: sum(st.Refused),
@@ -75,7 +77,7 @@ func (s *status) Pools() []admin.Pool {
 // Routes implements admin.Node.
 func (s *status) Routes() []admin.Route {
 	var out []admin.Route
-	for _, r := range s.node.net.Table().Routes() {
+	for _, r := range s.now().table.Routes() {
 		out = append(out, admin.Route{Name: r.Name, Topic: r.Topic, To: r.Pool, Ack: r.Ack.String(), Matched: r.Matched()})
 	}
 	return out
@@ -84,7 +86,7 @@ func (s *status) Routes() []admin.Route {
 // Policies implements admin.Node.
 func (s *status) Policies() []admin.Policy {
 	var out []admin.Policy
-	for _, p := range s.node.chain.Load().Steps() {
+	for _, p := range s.now().chain.Steps() {
 		out = append(out, admin.Policy{Name: p.Name, Type: p.Name, Passed: p.Passed, Rejected: p.Rejected, Dropped: p.Dropped})
 	}
 	return out
@@ -92,7 +94,7 @@ func (s *status) Policies() []admin.Policy {
 
 // Totals implements admin.Node.
 func (s *status) Totals() admin.Totals {
-	n, m := s.node, s.node.meters
+	n, m := s.now(), s.now().meters
 	t := admin.Totals{Delivered: m.delivered.Value(), Sessions: int(m.sessions.Value()), Offline: int(m.sessions.Value() - m.online.Value()),
 		Subscriptions: int(m.subs.Value()), Retained: n.retained.Len(), Queued: int(m.queued.Value()), DeadLetters: n.dead.len(), Connections: int(n.connections())}
 	for _, c := range m.received {
@@ -139,11 +141,11 @@ func (s *status) Totals() admin.Totals {
 
 // Checks implements admin.Node.
 func (s *status) Checks() []admin.Check {
-	out := []admin.Check{{Name: "config", OK: true, Text: "hash " + s.node.snap.Hash()[:12]}}
-	for _, l := range s.node.listeners {
+	out := []admin.Check{{Name: "config", OK: true, Text: "hash " + s.now().snap.Hash()[:12]}}
+	for _, l := range s.now().listeners {
 		out = append(out, admin.Check{Name: "listener/" + l.name, OK: true, Text: l.Addr().String()})
 	}
-	for _, p := range s.node.pools {
+	for _, p := range s.now().pools {
 		c := admin.Check{Name: "pool/" + p.Name(), Optional: true, Text: "no member is up; events wait in its queue"}
 		for _, m := range p.Stats().Members {
 			if m.State == pool.Up {
@@ -153,25 +155,4 @@ func (s *status) Checks() []admin.Check {
 		out = append(out, c)
 	}
 	return out
-}
-
-// DeadLetters implements admin.Node.
-func (s *status) DeadLetters(name string, limit int) []admin.DeadLetter {
-	var out []admin.DeadLetter
-	for _, p := range s.node.pools {
-		if name != "" && name != p.Name() {
-			continue
-		}
-		for _, d := range p.DeadLetters(0, math.MaxInt) { // the newest are last
-			out = append(out, admin.DeadLetter{Time: d.Parked, Pool: p.Name(), Topic: string(d.Event.Topic), Reason: d.Reason, Text: d.Error,
-				Attempts: d.Attempts, Bytes: len(d.Event.Payload)})
-		}
-	}
-	if name == "" {
-		for _, d := range s.node.dead.newest(limit) {
-			out = append(out, admin.DeadLetter{Time: d.at, Topic: string(d.ev.Topic), Reason: d.reason, Bytes: len(d.ev.Payload)})
-		}
-	}
-	slices.SortStableFunc(out, func(a, b admin.DeadLetter) int { return b.Time.Compare(a.Time) })
-	return out[:min(limit, len(out))]
 }

@@ -29,6 +29,7 @@ const logQueue = 4 << 20
 // runFlags are the flags of the verbs that run a node.
 type runFlags struct {
 	logFormat, logLevel, pprof string
+	watch                      bool
 }
 
 func addRunFlags(c *cobra.Command) *runFlags {
@@ -58,6 +59,7 @@ func (e *env) runCommand() *cobra.Command {
 	}
 	files := configFlag(c)
 	f := addRunFlags(c)
+	c.Flags().BoolVar(&f.watch, "watch", false, "reload whenever the configuration, or a certificate or users file that it names, has changed")
 	c.RunE = e.do(func(cmd *cobra.Command, _ []string) error {
 		if len(*files) == 0 {
 			return usagef("no configuration: name a file or folder with -c, or use windrose dev")
@@ -79,7 +81,7 @@ func (e *env) node(ctx context.Context, o app.Options, f *runFlags) error {
 	}
 	o.Logs, o.LogSpec = logs, observe.LogSpec{Format: f.logFormat, Level: f.logLevel}
 	o.Logger, o.Stdout, o.Version, o.Log = logs.Logger().With(observe.ComponentKey, "app"), e.out, currentVersion().Version, lines
-	err := e.runNode(ctx, o, f.pprof)
+	err := e.runNode(ctx, o, f.pprof, f.watch)
 	closed := make(chan struct{})
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = lines.Close(); close(closed) }) // Close of this writer has no error
@@ -94,7 +96,7 @@ func (e *env) node(ctx context.Context, o app.Options, f *runFlags) error {
 	return err
 }
 
-func (e *env) runNode(ctx context.Context, o app.Options, profiles string) error {
+func (e *env) runNode(ctx context.Context, o app.Options, profiles string, watch bool) error {
 	a, err := app.New(o)
 	if err != nil {
 		return err
@@ -106,28 +108,29 @@ func (e *env) runNode(ctx context.Context, o app.Options, profiles string) error
 		}
 		defer stop()
 	}
-	stop := reloadOnHangup(a, o.Logger)
+	stop := reloadOnHangup(a, watch)
 	defer stop()
 	return a.Run(ctx)
 }
 
-// reloadOnHangup reads certificates and users again at each SIGHUP.
-func reloadOnHangup(a *app.App, log *slog.Logger) (stop func()) {
+// reloadOnHangup reads the configuration again at each SIGHUP, and with watch whenever its files have changed.
+func reloadOnHangup(a *app.App, watch bool) (stop func()) {
 	ch := make(chan os.Signal, 1)
 	signal.Notify(ch, syscall.SIGHUP)
+	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for range ch {
-			if err := a.Reload(); err != nil {
-				log.Error("reload", "error", err)
-				continue
-			}
-			log.Info("certificates and users were read again")
+			a.Reload("signal") // it logs what became of it
 		}
 	})
+	if watch {
+		wg.Go(func() { a.Watch(ctx) })
+	}
 	return func() {
 		signal.Stop(ch)
 		close(ch)
+		cancel()
 		wg.Wait()
 	}
 }
