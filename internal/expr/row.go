@@ -60,7 +60,7 @@ func CompileRowValue(fields []RowField, src string, o Options) (*RowValue, error
 		return nil, err
 	}
 	v.c = parsed
-	progOpts := []cel.ProgramOption{cel.EvalOptions(cel.OptOptimize)}
+	progOpts := programOptions()
 	if folds(parsed.tree.Expr()) {
 		progOpts = append(progOpts, cel.CostLimit(runtimeCost))
 	}

@@ -9,6 +9,7 @@ import (
 	"cel.dev/cel-go/common/types"
 	"cel.dev/cel-go/common/types/ref"
 	"cel.dev/cel-go/common/types/traits"
+	"cel.dev/cel-go/interpreter"
 
 	"github.com/windrose-edc/windrose/internal/expr/scan"
 	"github.com/windrose-edc/windrose/internal/expr/sets"
@@ -23,8 +24,14 @@ type slow struct {
 // runtimeCost stops what the static bound could not foresee: payloads with more elements than it reckons with.
 const runtimeCost = 10 * maxCost
 
+// programOptions: regular expressions are compiled once. cel.OptOptimize would do more, and panics where bytes are looked
+// for in a list of strings (v0.32.0: hash of unhashable type types.Bytes).
+func programOptions() []cel.ProgramOption {
+	return []cel.ProgramOption{cel.OptimizeRegex(interpreter.MatchesRegexOptimization)}
+}
+
 func newSlow(c *checked) (*slow, error) {
-	opts := []cel.ProgramOption{cel.EvalOptions(cel.OptOptimize)}
+	opts := programOptions()
 	if folds(c.tree.Expr()) {
 		opts = append(opts, cel.CostLimit(runtimeCost))
 	}

@@ -191,7 +191,7 @@ func (d *Doc) mapItem(i, depth int, info byte, arg uint64) (int, error) {
 	if info != indefinite && arg > uint64(len(d.b)-i)/2 {
 		return i, ErrSyntax
 	}
-	base := len(d.names)
+	base, seen := len(d.names), uint64(0)
 	for n := uint64(0); info == indefinite || n < arg; n++ {
 		if info == indefinite && i < len(d.b) && d.b[i] == breakCode {
 			i++
@@ -201,7 +201,7 @@ func (d *Doc) mapItem(i, depth int, info byte, arg uint64) (int, error) {
 		if err != nil {
 			return next, err
 		}
-		if !d.push(base, m) {
+		if !d.push(base, &seen, m) {
 			return i, ErrDuplicate
 		}
 		if i, err = d.item(next, depth); err != nil {
@@ -239,7 +239,7 @@ func (d *Doc) name(i int) (member, int, error) {
 	default:
 		return member{}, i, ErrName
 	}
-	m.hash = hashName(b[m.off:m.end])
+	m.hash = hashAt(b, int(m.off), int(m.end))
 	m.val = m.end
 	return m, int(m.end), nil
 }

@@ -2,6 +2,7 @@ package scan
 
 import (
 	"math"
+	"math/bits"
 	"strconv"
 	"unicode/utf16"
 	"unicode/utf8"
@@ -85,7 +86,7 @@ func (d *Doc) object(i, depth int) (int, error) {
 	if depth > MaxDepth {
 		return i, ErrDepth
 	}
-	b, base := d.b, len(d.names)
+	b, base, seen := d.b, len(d.names), uint64(0)
 	i = skipSpace(b, i)
 	if i < len(b) && b[i] == '}' {
 		return i + 1, nil
@@ -107,7 +108,7 @@ func (d *Doc) object(i, depth int) (int, error) {
 			return i, ErrSyntax
 		}
 		i = skipSpace(b, i+1)
-		if !d.push(base, member{hash: hashName(b[off : end-1]), off: uint32(off), end: uint32(end - 1), val: uint32(i)}) {
+		if !d.push(base, &seen, member{hash: hashAt(b, off, end-1), off: uint32(off), end: uint32(end - 1), val: uint32(i)}) {
 			return i, ErrDuplicate
 		}
 		if i, err = d.value(i, depth); err != nil {
@@ -172,6 +173,12 @@ func (d *Doc) array(i, depth int) (int, error) {
 func (d *Doc) text(i int, name bool) (int, error) {
 	b := d.b
 	for i < len(b) {
+		if len(b)-i >= 8 {
+			if n := plainBytes(load64(b[i:])); n > 0 {
+				i += n
+				continue
+			}
+		}
 		c := b[i]
 		switch {
 		case plain[c]:
@@ -198,6 +205,13 @@ func (d *Doc) text(i int, name bool) (int, error) {
 		}
 	}
 	return i, ErrSyntax
+}
+
+// plainBytes is how many of the 8 bytes in x, from the lowest, are plain.
+func plainBytes(x uint64) int {
+	const ones, highs = 0x0101010101010101, 0x8080808080808080
+	t := (x - 0x20*ones) | ((x ^ '"'*ones) - ones) | ((x ^ '\\'*ones) - ones) | x
+	return bits.TrailingZeros64(t&highs) / 8
 }
 
 // escape is the length of the escape at i; a surrogate must be half of a pair.

@@ -124,19 +124,27 @@ func (d *Doc) isRoot(text string) bool {
 
 // hashName mixes length, beginning and end of a name; names that agree in it are compared byte by byte.
 func hashName(s string) uint32 {
-	h := uint64(len(s)) * 0x9e3779b97f4a7c15
-	switch {
-	case len(s) >= 8:
-		h ^= load64(s) + load64(s[len(s)-8:])*0xff51afd7ed558ccd
-	default:
-		var x uint64
-		for i := range len(s) {
+	var x uint64
+	if len(s) >= 8 {
+		x = load64(s) + load64(s[len(s)-8:])*0xff51afd7ed558ccd
+	} else {
+		for i := len(s) - 1; i >= 0; i-- {
 			x = x<<8 | uint64(s[i])
 		}
-		h ^= x
 	}
-	h *= 0xc4ceb9fe1a85ec53
-	return uint32(h >> 32)
+	return mix(x, len(s))
+}
+
+// hashAt is hashName of b[off:end], with one load where b goes on behind a short name.
+func hashAt(b string, off, end int) uint32 {
+	if n := end - off; n < 8 && n > 0 && off+8 <= len(b) {
+		return mix(load64(b[off:])&(1<<(8*n)-1), n)
+	}
+	return hashName(b[off:end])
+}
+
+func mix(x uint64, n int) uint32 {
+	return uint32((x ^ uint64(n)*0x9e3779b97f4a7c15) * 0xc4ceb9fe1a85ec53 >> 32)
 }
 
 func load64(s string) uint64 {
@@ -145,19 +153,29 @@ func load64(s string) uint64 {
 		uint64(s[4])<<32 | uint64(s[5])<<40 | uint64(s[6])<<48 | uint64(s[7])<<56
 }
 
-// push notes a name of the object whose names begin at base. It reports false when a small object has it already; large
-// ones are looked at when they are complete (see closed).
-func (d *Doc) push(base int, m member) bool {
-	if len(d.names)-base < linear {
-		name := d.b[m.off:m.end]
-		for i := base; i < len(d.names); i++ {
-			if o := &d.names[i]; o.hash == m.hash && o.num == m.num && d.b[o.off:o.end] == name {
-				return false
-			}
-		}
+// push notes a name of the object whose names begin at base; seen has a bit for each hash that was there. It reports
+// false when a small object has the name already; large ones are looked at when they are complete (see closed).
+func (d *Doc) push(base int, seen *uint64, m member) bool {
+	bit := uint64(1) << (m.hash & 63)
+	if *seen&bit != 0 && d.has(base, m) {
+		return false
 	}
+	*seen |= bit
 	d.names = append(d.names, m)
 	return true
+}
+
+func (d *Doc) has(base int, m member) bool {
+	if len(d.names)-base > linear {
+		return false
+	}
+	name := d.b[m.off:m.end]
+	for i := base; i < len(d.names); i++ {
+		if o := &d.names[i]; o.hash == m.hash && o.num == m.num && d.b[o.off:o.end] == name {
+			return true
+		}
+	}
+	return false
 }
 
 // closed ends the object whose names begin at base: false when one of them occurs twice.
