@@ -28,8 +28,9 @@ type checkError struct {
 }
 
 func (e *env) configCommand() *cobra.Command {
-	return e.group("config", "Check and read configurations: check, diff, show, schema",
-		e.configCheckCommand(), e.configDiffCommand(), e.configShowCommand(), e.configSchemaCommand())
+	return e.group("config", "Check, compare, lay out, show, keep and convert configurations",
+		e.configCheckCommand(), e.configDiffCommand(), e.configFmtCommand(), e.configShowCommand(), e.configSchemaCommand(),
+		e.configHistoryCommand(), e.configRollbackCommand(), e.configImportCommand())
 }
 
 // configFlag adds -c; files gives what it and the arguments name.
@@ -85,14 +86,29 @@ func checkErrors(err error) []checkError {
 }
 
 func (e *env) configShowCommand() *cobra.Command {
-	c := &cobra.Command{Use: "show [FILE|DIR]...", Short: "Print the whole configuration with its defaults; secrets by their names", Args: cobra.ArbitraryArgs}
+	c := &cobra.Command{
+		Use: "show [FILE|DIR]...", Short: "Print the whole configuration with its defaults; secrets by their names", Args: cobra.ArbitraryArgs,
+		Long: "With --rendered, as is the default, what the environment says is filled in; with --redacted it stays ${env.NAME},\n" +
+			"so that the output can be handed to others.",
+	}
 	named := configFlag(c)
+	c.Flags().Bool("rendered", false, "with the values of the environment (default)")
+	redacted := c.Flags().Bool("redacted", false, "with the names of environment variables instead of their values")
+	c.MarkFlagsMutuallyExclusive("rendered", "redacted")
 	c.RunE = e.do(func(_ *cobra.Command, args []string) error {
-		snap, err := app.Load(append(*named, args...)...)
+		files := append(*named, args...)
+		if len(files) == 0 {
+			return usagef("no configuration: name a file or folder with -c")
+		}
+		snap, err := app.Load(files...)
 		if err != nil {
 			return err
 		}
-		_, err = e.out.Write(snap.Redacted())
+		text := snap.Rendered()
+		if *redacted {
+			text = snap.Redacted()
+		}
+		_, err = e.out.Write(text)
 		return err
 	})
 	return c

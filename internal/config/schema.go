@@ -102,8 +102,8 @@ func (s *Schema) LoadBytes(name string, b []byte, env func(string) (string, bool
 	return l.finish()
 }
 
-// LoadWritten is Load of files whose content is given: roots are what was named, files what they hold, in order. Paths in
-// them, and secrets, are those of this machine.
+// LoadWritten reads files as they were written, roots being what Load was asked for then. The environment and the files
+// of secrets are those of now. The error is Errors.
 func (s *Schema) LoadWritten(roots []string, files []WrittenFile) (*Snapshot, error) {
 	l := newLoader(s, os.LookupEnv)
 	l.roots = roots
