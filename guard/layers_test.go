@@ -49,9 +49,6 @@ var edges = []edge{
 	{"internal/listen", "internal/ws", "a listener may speak its protocol over WebSocket"},
 	{"internal/ws", "internal/loop", "a framing lies between a connection and its handler, on the same loop"},
 	{"internal/ws", "internal/observe", "refused handshakes and close codes are counted"},
-	{"internal/listen", "internal/ws", "a listener may speak its protocol over WebSocket"},
-	{"internal/ws", "internal/loop", "a framing lies between a connection and its handler, on the same loop"},
-	{"internal/ws", "internal/observe", "refused handshakes and close codes are counted"},
 	{"internal/listen", "internal/observe", "refusals before there is a session are counted"},
 	{"internal/identity", "internal/observe", "refused credentials are counted"},
 	{"internal/expr", "internal/expr/*", "an expression reads payloads by scanning and asks named sets"},
@@ -100,11 +97,13 @@ var edges = []edge{
 	// Layer 4 and above.
 	{"internal/admin", "internal/config", "the API's addresses and limits are configuration"},
 	{"internal/admin", "internal/observe", "metrics and health are read from the registry"},
+	{"internal/admin", "internal/expr", "the rows of a list are chosen by a condition"},
 	{"internal/admin", "internal/tap", "the stream of decision paths, and the answer of explain"},
 	{"internal/admin", "internal/listen", "the API listens like everybody else"},
 	{"internal/app", "internal/*", "the composition root names every part"},
 	{"internal/app", "internal/protocol/*", "builtin.go is the list of modules"},
 	{"internal/app", "internal/destination/*", "builtin.go is the list of modules"},
+	{"internal/cli", "internal/admin", "the verbs read the API's own documents"},
 	{"internal/cli", "internal/app", "run and dev start a node"},
 	{"internal/cli", "internal/config", "config check reads a file"},
 	{"internal/cli", "internal/identity", "user add writes a verifier"},
@@ -202,6 +201,7 @@ var onlyImporter = []struct{ path, folder, reason string }{
 		"system calls stay near the sockets and the process"},
 	{"go.yaml.in/yaml/v3", "internal/config internal/identity internal/cli",
 		"one reader of configuration; the users file is the other file a person edits, and -o yaml the one that is written"},
+	{"github.com/danielgtaylor/huma/v2", "internal/admin", "operations are declared in one place"},
 	{"net/http/pprof", "internal/cli", "profiles show memory: a hidden flag serves them, on loopback only"},
 }
 

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"time"
 )
 
 // Role is what a caller may do; each includes those below it.
@@ -51,17 +52,41 @@ func callerOf(ctx context.Context) Caller {
 
 // identify says who asks. By the unix socket its file mode has decided; a loopback address admits as Options.Loopback
 // says; a token gives its own role on both. A loopback connection that names somebody behind it (a proxy's header) is
-// treated as one from elsewhere.
-func (s *Server) identify(r *http.Request) Caller {
+// treated as one from elsewhere. code is not 0 where a token was shown that is none.
+func (s *Server) identify(r *http.Request) (c Caller, code int, why string) {
+	c.Remote = r.RemoteAddr
 	switch local := r.Context().Value(http.LocalAddrContextKey).(type) {
 	case *net.UnixAddr:
-		return Caller{Name: "socket", Role: Admin}
+		c = Caller{Name: "socket", Role: Admin}
 	case *net.TCPAddr:
 		if local.IP.IsLoopback() && !forwarded(r) {
-			return Caller{Name: "loopback", Role: s.o.Loopback, Remote: r.RemoteAddr}
+			c.Name, c.Role = "loopback", s.o.Loopback
 		}
 	}
-	return Caller{Remote: r.RemoteAddr}
+	secret := shown(r)
+	if secret == "" {
+		return c, 0, ""
+	}
+	now := time.Now()
+	if name, role := s.tokens.check(secret, now); role != None {
+		return Caller{Name: "token " + name, Role: role, Remote: r.RemoteAddr}, 0, ""
+	}
+	if !s.attempts.fail(r.RemoteAddr, now) {
+		return Caller{Remote: r.RemoteAddr}, http.StatusTooManyRequests, "too many wrong tokens from this address: try again in a minute"
+	}
+	return Caller{Remote: r.RemoteAddr}, http.StatusUnauthorized, "this token is not valid here, or its time has passed"
+}
+
+// shown is the token that a request shows: as a bearer, or as the password of a browser's dialogue.
+func shown(r *http.Request) string {
+	h := r.Header.Get("Authorization")
+	if scheme, rest, ok := strings.Cut(h, " "); ok && strings.EqualFold(scheme, "Bearer") {
+		return strings.TrimSpace(rest)
+	}
+	if _, password, ok := r.BasicAuth(); ok {
+		return password
+	}
+	return h
 }
 
 func forwarded(r *http.Request) bool {

@@ -16,6 +16,7 @@ package admin
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -27,28 +28,40 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/windrose-edc/windrose/internal/observe"
+	"github.com/windrose-edc/windrose/internal/tap"
 )
 
 // The budget of the admin server.
 const (
 	MaxConnections = 256
-	MaxRequests    = 32 // at once, without /livez and streams
-	MaxStreams     = 16 // at once
+	MaxRequests    = 32       // at once, without /livez and streams
+	MaxStreams     = 16       // at once
+	MaxAnswer      = 16 << 20 // bytes of one answer that is no stream
 	DrainTime      = 3 * time.Second
 )
 
 // Options are what a Server is built from. Registry and Logger may be nil.
 type Options struct {
-	Addr     string   // host:port
-	Hosts    []string // names in the Host header that are served besides loopback's own; empty off loopback: all
-	Registry *observe.Registry
-	Node     Node
-	Logger   *slog.Logger
-	Version  string
-	Loopback Role // what a loopback address gives without a token; None: Viewer
+	Addr   string // host:port; empty: no TCP
+	Socket string // path of a unix socket; empty: none
+	// SocketNeeded: without its socket the server does not start; else it says so and goes on.
+	SocketNeeded bool
+	Group        bool               // the socket is for the process's group too: mode 0660, else 0600
+	TLS          func() *tls.Config // asked at each handshake; nil: plain
+	Tokens       string             // tokens file; empty: no token is valid
+	Hosts        []string           // names in the Host header that are served besides loopback's own; empty off loopback: all
+	Registry     *observe.Registry
+	Node         Node
+	Logger       *slog.Logger
+	Logs         *observe.Logs // what the API may change of the log; nil: nothing
+	Version      string
+	Loopback     Role     // what a loopback address gives without a token
+	Tap          *tap.Hub // where single events are watched; nil: nowhere
+	// Explain answers about an event that is not sent; nil: nobody does. An error that is no deadline is about the question.
+	Explain func(ctx context.Context, q tap.Question) (tap.Record, error)
 }
 
-// Server serves one admin address. Immutable after New, but for ln and fresh (guarded by mu) and the history (guarded by
+// Server serves one admin address. Immutable after New, but for bound, addr and fresh (guarded by mu) and the history (guarded by
 // its own lock).
 type Server struct {
 	o        Options
@@ -62,24 +75,31 @@ type Server struct {
 	history  history
 	log      *slog.Logger
 	origin   *http.CrossOriginProtection
+	tokens   *tokens // nil: none is known
+	attempts attempts
 
 	refused map[string]*observe.Counter // by reason; never written after New
 	handled map[string]*observe.Counter // by class of status code
 
+	stopping chan struct{} // closed when the server begins to stop: streams end
+
 	mu    sync.Mutex
-	ln    net.Listener
+	bound []net.Listener // nil before Listen
+	addr  string
 	fresh map[net.Conn]struct{} // connections that have not sent a byte, as browsers open them in advance
 }
 
 // New builds a server; nothing listens yet.
 func New(o Options) *Server {
-	s := &Server{o: o, requests: make(chan struct{}, MaxRequests), streams: make(chan struct{}, MaxStreams), log: o.Logger, origin: http.NewCrossOriginProtection(), fresh: map[net.Conn]struct{}{}, need: map[string]access{}}
-	s.o.Loopback = max(s.o.Loopback, Viewer)
+	s := &Server{o: o, requests: make(chan struct{}, MaxRequests), streams: make(chan struct{}, MaxStreams), log: o.Logger, origin: http.NewCrossOriginProtection(), fresh: map[net.Conn]struct{}{}, need: map[string]access{}, stopping: make(chan struct{})}
+	if o.Tokens != "" {
+		s.tokens = &tokens{file: o.Tokens}
+	}
 	if s.log == nil {
 		s.log = observe.Discard()
 	}
 	s.refused, s.handled = map[string]*observe.Counter{}, map[string]*observe.Counter{}
-	for _, reason := range []string{"busy", "connections", "host", "method", "origin", "token", "role"} {
+	for _, reason := range []string{"busy", "connections", "host", "method", "origin", "token", "throttled", "role"} {
 		s.refused[reason] = o.Registry.Counter("windrose_admin_refused_requests_total", "Requests and connections that the admin server did not take.", "reason", reason)
 	}
 	for _, code := range []string{"2xx", "3xx", "4xx", "5xx"} {
@@ -103,39 +123,63 @@ func New(o Options) *Server {
 // Handler serves requests without a listener, for tests.
 func (s *Server) Handler() http.Handler { return s.handler }
 
-// Listen binds the address, so that Addr is known and a taken port is an error before anything else starts.
+// Listen binds the address and the socket, so that Addr is known and a taken port is an error before anything else starts.
 func (s *Server) Listen() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.ln != nil {
+	if s.bound != nil {
 		return nil
 	}
-	ln, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", s.o.Addr)
-	if err != nil {
-		return fmt.Errorf("listen for the admin server on %q: %w", s.o.Addr, err)
+	if s.o.Addr != "" {
+		ln, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", s.o.Addr)
+		if err != nil {
+			return fmt.Errorf("listen for the admin server on %q: %w", s.o.Addr, err)
+		}
+		s.addr = ln.Addr().String()
+		ln = newBoundedListener(ln, MaxConnections, s.refused["connections"])
+		if s.o.TLS != nil {
+			ln = tls.NewListener(ln, &tls.Config{MinVersion: tls.VersionTLS12, GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
+				return s.o.TLS(), nil
+			}})
+		}
+		s.bound = append(s.bound, ln)
 	}
-	s.ln = newBoundedListener(ln, MaxConnections, s.refused["connections"])
+	if s.o.Socket != "" {
+		ln, err := listenSocket(s.o.Socket, s.o.Group)
+		if err != nil && s.o.SocketNeeded {
+			return errors.Join(err, s.closeBound())
+		}
+		if err != nil {
+			s.log.Warn("no admin socket", "error", err)
+		} else {
+			s.bound = append(s.bound, newBoundedListener(ln, MaxConnections, s.refused["connections"]))
+		}
+	}
 	return nil
 }
 
-// Close gives the address back when Run was never called.
+// Close gives the address and the socket back when Run was never called.
 func (s *Server) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.ln == nil {
-		return nil
-	}
-	return s.ln.Close()
+	return s.closeBound()
 }
 
-// Addr is the bound address, "" before Listen.
+// closeBound closes the listeners; mu is held.
+func (s *Server) closeBound() error {
+	var errs []error
+	for _, ln := range s.bound {
+		errs = append(errs, ln.Close())
+	}
+	s.bound = nil
+	return errors.Join(errs...)
+}
+
+// Addr is the bound address, "" before Listen and without one.
 func (s *Server) Addr() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.ln == nil {
-		return ""
-	}
-	return s.ln.Addr().String()
+	return s.addr
 }
 
 // Run serves until ctx is done, then lets open requests end for DrainTime. It binds first when Listen was not called.
@@ -144,28 +188,41 @@ func (s *Server) Run(ctx context.Context) error {
 		return err
 	}
 	s.mu.Lock()
-	ln := s.ln
+	bound := s.bound
 	s.mu.Unlock()
 
 	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	var wg sync.WaitGroup
 	wg.Go(func() { s.sample(ctx) })
-	wg.Go(func() {
-		<-ctx.Done()
-		drain, stop := context.WithTimeout(context.WithoutCancel(ctx), DrainTime)
-		defer stop()
-		s.closeFresh() // Shutdown would wait for them
-		if s.http.Shutdown(drain) != nil {
-			_ = s.http.Close() // the drain time is over: nothing better can be done for those requests
-		}
-	})
-	err := s.http.Serve(ln)
-	cancel()
-	wg.Wait()
-	if errors.Is(err, http.ErrServerClosed) {
-		return nil
+	errs := make(chan error, len(bound))
+	for _, ln := range bound {
+		wg.Go(func() {
+			err := s.http.Serve(ln)
+			if errors.Is(err, http.ErrServerClosed) {
+				err = nil
+			} else {
+				err = fmt.Errorf("serve admin requests on %q: %w", ln.Addr(), err)
+			}
+			errs <- err
+			cancel() // without one of its listeners the server is not what was configured
+		})
 	}
-	return fmt.Errorf("serve admin requests on %q: %w", ln.Addr(), err)
+	<-ctx.Done()
+	drain, stop := context.WithTimeout(context.WithoutCancel(ctx), DrainTime)
+	defer stop()
+	close(s.stopping)
+	s.closeFresh() // Shutdown would wait for them
+	if s.http.Shutdown(drain) != nil {
+		_ = s.http.Close() // the drain time is over: nothing better can be done for those requests
+	}
+	wg.Wait()
+	close(errs)
+	var all []error
+	for err := range errs {
+		all = append(all, err)
+	}
+	return errors.Join(all...)
 }
 
 func (s *Server) connState(c net.Conn, state http.ConnState) {

@@ -11,9 +11,6 @@ import (
 	"github.com/windrose-edc/windrose/internal/observe"
 )
 
-// MaxDeadLetters bounds one answer of /api/v1/deadletters.
-const MaxDeadLetters = 1000
-
 // Status is the document of /api/v1/status.
 type Status struct {
 	Version   string     `json:"version"`
@@ -52,6 +49,11 @@ func (s *Server) routes() *http.ServeMux {
 	plain("/", Viewer, s.nothing)
 	s.api = newAPI(m, s.o.Version)
 	s.registerStatus()
+	s.registerObjects()
+	s.registerSessions()
+	s.registerDeadLetters()
+	s.registerLog()
+	s.registerTap()
 	return m
 }
 
@@ -65,18 +67,8 @@ func (s *Server) registerStatus() {
 		doc: "The node is ready when every check that is not optional is ok."}, func() []Check { return list(s.o.Node.Checks()) })
 	document(s, operation{id: "get-totals", path: "/api/v1/totals", group: "node", summary: "Counters since the start, and gauges",
 		doc: "Refusals and drops by their reason; what is not listed did not happen."}, s.totals)
-	document(s, operation{id: "list-listeners", path: "/api/v1/listeners", group: "objects", summary: "Listeners",
-		doc: "In the order of the configuration."}, func() []Listener { return list(s.o.Node.Listeners()) })
-	document(s, operation{id: "list-pools", path: "/api/v1/pools", group: "objects", summary: "Pools with their members",
-		doc: "In the order of the configuration."}, func() []Pool { return list(s.o.Node.Pools()) })
-	document(s, operation{id: "list-routes", path: "/api/v1/routes", group: "objects", summary: "Routes",
-		doc: "In the order in which events meet them."}, func() []Route { return list(s.o.Node.Routes()) })
-	document(s, operation{id: "list-policies", path: "/api/v1/policies", group: "objects", summary: "Policies with their verdicts",
-		doc: "In the order in which events meet them."}, func() []Policy { return list(s.o.Node.Policies()) })
 	register(s, operation{id: "get-history", method: http.MethodGet, path: "/api/v1/history", group: "node", summary: "The rates of the last five minutes",
 		doc: "One point for each second, oldest first."}, s.pastSeconds)
-	register(s, operation{id: "list-deadletters", method: http.MethodGet, path: "/api/v1/deadletters", group: "deadletters", summary: "Dead letters",
-		doc: "The newest first; payloads are not shown."}, s.deadLetters)
 }
 
 // answer is the body of an operation that has nothing else to tell.
@@ -189,15 +181,6 @@ func (s *Server) pastSeconds(_ context.Context, in *historyInput) (*answer[[]Poi
 		points = points[1:]
 	}
 	return &answer[[]Point]{points}, nil
-}
-
-type deadLettersInput struct {
-	Pool  string `query:"pool" doc:"Only of this pool."`
-	Limit int    `query:"limit" minimum:"1" maximum:"1000" default:"100" doc:"How many at most."`
-}
-
-func (s *Server) deadLetters(_ context.Context, in *deadLettersInput) (*answer[[]DeadLetter], error) {
-	return &answer[[]DeadLetter]{list(s.o.Node.DeadLetters(in.Pool, in.Limit))}, nil
 }
 
 // list makes an empty list of none, so that a document says [] and never null.

@@ -1,6 +1,11 @@
 package admin
 
 import (
+	"context"
+	"errors"
+	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 )
@@ -11,6 +16,7 @@ type fakeNode struct {
 	totals   Totals
 	checks   []Check
 	empty    bool
+	purged   int
 	blocking chan struct{} // Routes waits for it, when set
 }
 
@@ -97,18 +103,118 @@ func (f *fakeNode) Checks() []Check {
 	return f.checks
 }
 
-func (f *fakeNode) DeadLetters(pool string, limit int) []DeadLetter {
-	var out []DeadLetter
-	for _, d := range []DeadLetter{
-		{Time: time.Now().Add(-42 * time.Second), Pool: "archive", Topic: "site/berlin/pump-7/state", Reason: "unavailable", Text: "no member up for 30 s", Attempts: 6, Bytes: 212},
-		{Time: time.Now().Add(-9 * time.Minute), Pool: "archive", Topic: "site/<script>alert(1)</script>", Reason: "timeout", Attempts: 4, Bytes: 90},
-		{Time: time.Now().Add(-70 * time.Minute), Pool: "north", Topic: "site/hamburg/valve-2/state", Reason: "bad_payload", Text: "HTTP 422", Attempts: 1, Bytes: 1904},
-	} {
-		if !f.empty && (pool == "" || pool == d.Pool) && len(out) < limit {
-			out = append(out, d)
+func (f *fakeNode) Sources() []Source {
+	if f.empty {
+		return nil
+	}
+	return []Source{{Name: "alerts", Type: "mqtt", Pool: "archive", Filters: []string{"alerts/#"}, PendingBound: 16 << 20}}
+}
+
+func (f *fakeNode) letters() []DeadLetter {
+	if f.empty {
+		return nil
+	}
+	return []DeadLetter{
+		{ID: 2, Time: time.Now().Add(-42 * time.Second), Pool: "archive", Topic: "site/berlin/pump-7/state", Reason: "unavailable", Text: "no member up for 30 s", Attempts: 6, Bytes: 212},
+		{ID: 1, Time: time.Now().Add(-9 * time.Minute), Pool: "archive", Topic: "site/<script>alert(1)</script>", Reason: "timeout", Attempts: 4, Bytes: 90},
+		{ID: 1, Time: time.Now().Add(-70 * time.Minute), Pool: "north", Topic: "site/hamburg/valve-2/state", Reason: "bad_payload", Text: "HTTP 422", Attempts: 1, Bytes: 1904},
+	}
+}
+
+func (f *fakeNode) DeadLetters(ctx context.Context, pool, from string, yield func(*DeadLetter) bool) (string, error) {
+	return steps(slices.DeleteFunc(f.letters(), func(d DeadLetter) bool { return pool != "" && d.Pool != pool }))(ctx, from, yield)
+}
+
+func (f *fakeNode) DeadLetter(pool string, id uint64) (*DeadLetterDetail, error) {
+	for _, d := range f.letters() {
+		if d.Pool == pool && d.ID == id {
+			return &DeadLetterDetail{DeadLetter: d, Event: Event{Publisher: "pump-7", QoS: 1, Payload: NewPayload([]byte("21.5 °C"))}}, nil
 		}
 	}
-	return out
+	return nil, ErrNotFound
+}
+
+func (f *fakeNode) DeadLettersVersion(pool string) (string, error) {
+	if pool != "archive" && pool != "north" {
+		return "", ErrNotFound
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return "v" + strconv.Itoa(f.purged), nil
+}
+
+func (f *fakeNode) Replay(_ context.Context, _ string, ids []uint64) (int, error) {
+	if len(ids) == 0 {
+		return 1, errors.New("queue is full")
+	}
+	return len(ids), nil
+}
+
+func (f *fakeNode) Purge(_ string, ids []uint64) (int, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.purged++
+	return max(len(ids), 2), nil
+}
+
+// fakeSessions is how many sessions the fake has; every fourth has no connection.
+const fakeSessions = 1240
+
+func (f *fakeNode) Sessions(_ context.Context, from string, yield func(*Session) bool) (string, error) {
+	i, _ := strconv.Atoi(from)
+	for end := min(i+128, fakeSessions); i < end; {
+		s := fakeSession(i)
+		i++
+		if !yield(&s) {
+			break
+		}
+	}
+	if i >= fakeSessions || f.empty {
+		return "", nil
+	}
+	return strconv.Itoa(i), nil
+}
+
+func fakeSession(i int) Session {
+	s := Session{ID: "client/" + strconv.Itoa(i), User: "user-" + strconv.Itoa(i%10), Listener: "mqtt", Protocol: "mqtt", Since: time.Now().Add(-time.Hour), Queued: i % 7}
+	if i%4 != 0 {
+		s.Connected, s.Protocol, s.Address = true, "MQTT 5", "192.0.2.7:40000"
+	}
+	return s
+}
+
+func (f *fakeNode) Session(_ context.Context, id string) (*SessionDetail, error) {
+	i, err := strconv.Atoi(strings.TrimPrefix(id, "client/"))
+	if err != nil || i >= fakeSessions {
+		return nil, ErrNotFound
+	}
+	return &SessionDetail{Session: fakeSession(i), Version: "c1"}, nil
+}
+
+func (f *fakeNode) Kick(ctx context.Context, id, match string, forget bool) (Kicked, string, error) {
+	s, err := f.Session(ctx, id)
+	if err != nil {
+		return Kicked{}, "", err
+	}
+	if match != "" && match != s.Version {
+		return Kicked{}, s.Version, nil
+	}
+	return Kicked{s.Connected, forget}, s.Version, nil
+}
+
+func (f *fakeNode) Subscriptions(ctx context.Context, session, from string, yield func(*Subscription) bool) (string, error) {
+	return steps([]Subscription{{Session: "client/1", Filter: "site/#", QoS: 1}})(ctx, from, yield)
+}
+
+func (f *fakeNode) Retained(ctx context.Context, filter, from string, yield func(*Retained) bool) (string, error) {
+	return steps([]Retained{{Topic: "site/a", Bytes: 5, Time: time.Now(), Publisher: "client/1"}})(ctx, from, yield)
+}
+
+func (f *fakeNode) RetainedEvent(topic string) (*RetainedDetail, error) {
+	if topic != "site/a" {
+		return nil, ErrNotFound
+	}
+	return &RetainedDetail{Retained: Retained{Topic: topic, Bytes: 5}, Event: Event{QoS: 1, Payload: NewPayload([]byte("hello"))}}, nil
 }
 
 func (f *fakeNode) setChecks(c ...Check) {

@@ -2,11 +2,14 @@ package admin
 
 import (
 	"context"
+	"errors"
+	"math"
 	"net"
 	"net/http"
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 )
 
 // guard is what every request passes: method, Host, the bound on requests at once, and the headers of every answer.
@@ -22,7 +25,7 @@ func (s *Server) guard(next http.Handler) http.Handler {
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("X-Frame-Options", "DENY")
 
-		rec := &recorder{ResponseWriter: w, code: http.StatusOK}
+		rec := &recorder{ResponseWriter: w, code: http.StatusOK, left: MaxAnswer}
 		defer func() {
 			if c := s.handled[string('0'+byte(rec.code/100))+"xx"]; c != nil {
 				c.Inc()
@@ -39,11 +42,16 @@ func (s *Server) guard(next http.Handler) http.Handler {
 			return
 		}
 		_, pattern := s.mux.Handler(r)
-		need := s.need[pattern] // what is not in it asks for nothing: the specification of the API
+		need, known := s.need[pattern]
+		if !known { // the specification of the API
+			need.role = Viewer
+		}
 		if r.URL.Path != "/livez" {
 			slots := s.requests
 			if need.stream {
-				slots = s.streams
+				slots, rec.left = s.streams, math.MaxInt
+				c := http.NewResponseController(w)
+				_ = errors.Join(c.SetReadDeadline(time.Time{}), c.SetWriteDeadline(time.Time{})) // a writer without them has no deadlines either
 			}
 			select {
 			case slots <- struct{}{}:
@@ -55,9 +63,12 @@ func (s *Server) guard(next http.Handler) http.Handler {
 				return
 			}
 		}
-		who := s.identify(r)
-		if code, why := allowed(who, need.role); code != 0 {
-			s.refuse(rec, r, code, why)
+		who, code, why := s.identify(r)
+		if code == 0 || need.role == None {
+			code, why = allowed(who, need.role)
+		}
+		if code != 0 {
+			s.refuse(rec, r, who, code, why)
 			return
 		}
 		next.ServeHTTP(rec, r.WithContext(context.WithValue(r.Context(), callerKey{}, who)))
@@ -68,12 +79,19 @@ func (s *Server) guard(next http.Handler) http.Handler {
 }
 
 // refuse answers who may not ask.
-func (s *Server) refuse(w http.ResponseWriter, r *http.Request, code int, why string) {
-	if code == http.StatusUnauthorized {
+func (s *Server) refuse(w http.ResponseWriter, r *http.Request, who Caller, code int, why string) {
+	switch code {
+	case http.StatusUnauthorized:
 		s.refused["token"].Inc()
-		w.Header().Set("WWW-Authenticate", `Bearer realm="windrose"`)
-	} else {
+		w.Header().Add("WWW-Authenticate", `Bearer realm="windrose"`)
+		w.Header().Add("WWW-Authenticate", `Basic realm="windrose: any name, a token as the password"`)
+		s.log.Info("admin request refused", "remote", who.Remote, "method", r.Method, "path", r.URL.Path, "reason", "token")
+	case http.StatusTooManyRequests:
+		s.refused["throttled"].Inc()
+		w.Header().Set("Retry-After", "60")
+	default:
 		s.refused["role"].Inc()
+		s.log.Info("admin request refused", "caller", who.Name, "remote", who.Remote, "method", r.Method, "path", r.URL.Path, "reason", "role")
 	}
 	problem(w, r, code, why)
 }
@@ -89,6 +107,9 @@ func (s *Server) hostAllowed(r *http.Request) bool {
 	if slices.ContainsFunc(s.o.Hosts, func(allowed string) bool { return strings.EqualFold(allowed, host) }) {
 		return true
 	}
+	if _, ok := r.Context().Value(http.LocalAddrContextKey).(*net.UnixAddr); ok {
+		return true // no browser comes this way
+	}
 	loopback := host == "localhost" || strings.HasSuffix(host, ".localhost")
 	ip, err := netip.ParseAddr(host)
 	if err == nil && ip.Unmap().IsLoopback() {
@@ -103,12 +124,17 @@ func (s *Server) hostAllowed(r *http.Request) bool {
 	return false
 }
 
-// recorder remembers the status code. Owned by the goroutine of its request.
+// recorder remembers the status code, and bounds the bytes of an answer that is no stream. Owned by the goroutine of its
+// request.
 type recorder struct {
 	http.ResponseWriter
 	code  int
 	wrote bool
+	left  int // bytes
 }
+
+// errAnswer is what a handler gets that answers too much; its client sees the connection close.
+var errAnswer = errors.New("answer is too large")
 
 // WriteHeader implements http.ResponseWriter.
 func (r *recorder) WriteHeader(code int) {
@@ -121,6 +147,9 @@ func (r *recorder) WriteHeader(code int) {
 // Write implements http.ResponseWriter.
 func (r *recorder) Write(p []byte) (int, error) {
 	r.wrote = true
+	if r.left -= len(p); r.left < 0 {
+		return 0, errAnswer
+	}
 	return r.ResponseWriter.Write(p)
 }
 

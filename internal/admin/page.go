@@ -3,6 +3,7 @@ package admin
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"embed"
 	"fmt"
 	"html/template"
@@ -57,10 +58,12 @@ const (
 	sparkHeight = 96
 )
 
-func (s *Server) view() *view {
+func (s *Server) view(ctx context.Context) *view {
 	st := s.status()
 	v := &view{
-		Status: st, DeadLetters: s.o.Node.DeadLetters("", pageDeadLetters), Refusals: bars(st.Totals.Refusals), Drops: bars(st.Totals.Drops),
+		Status: st, DeadLetters: first(ctx, pageDeadLetters, func(ctx context.Context, from string, yield func(*DeadLetter) bool) (string, error) {
+			return s.o.Node.DeadLetters(ctx, "", from, yield)
+		}), Refusals: bars(st.Totals.Refusals), Drops: bars(st.Totals.Drops),
 		Spark: sparkline(s.history.points()),
 	}
 	for _, c := range st.Checks {
@@ -75,12 +78,23 @@ func (s *Server) view() *view {
 	return v
 }
 
+// first reads the beginning of a list; what cannot be read in time is not shown.
+func first[T any](ctx context.Context, n int, read step[T]) (rows []T) {
+	for from := ""; len(rows) < n; {
+		var err error
+		if from, err = read(ctx, from, func(row *T) bool { rows = append(rows, *row); return len(rows) < n }); err != nil || from == "" {
+			break
+		}
+	}
+	return rows
+}
+
 func (s *Server) page(w http.ResponseWriter, r *http.Request)   { s.render(w, r, "page.html") }
 func (s *Server) panels(w http.ResponseWriter, r *http.Request) { s.render(w, r, "panels.html") }
 
 func (s *Server) render(w http.ResponseWriter, r *http.Request, name string) {
 	var b bytes.Buffer
-	if err := templates.ExecuteTemplate(&b, name, s.view()); err != nil {
+	if err := templates.ExecuteTemplate(&b, name, s.view(r.Context())); err != nil {
 		s.log.Error("render the admin page", "template", name, "error", err)
 		problem(w, r, http.StatusInternalServerError, "the page cannot be shown; /api/v1/status has the same numbers")
 		return

@@ -24,12 +24,12 @@ func TestDeadLettersBounds(t *testing.T) {
 		if n == 0 || uint64(n)+dropped != events {
 			t.Errorf("payload of %d: %d letters and %d dropped, want %d together", size, n, dropped, events)
 		}
-		for i, x := range d.newest(maxDead + 1) {
+		for i, x := range d.newest(0, maxDead+1) {
 			if want := fmt.Sprintf("t/%d", events-1-i); string(x.ev.Topic) != want {
 				t.Fatalf("letter %d is %s, want %s", i, x.ev.Topic, want)
 			}
 		}
-		if got := len(d.newest(3)); got != min(3, n) {
+		if got := len(d.newest(0, 3)); got != min(3, n) {
 			t.Errorf("newest(3) returns %d of %d", got, n)
 		}
 	}
