@@ -74,7 +74,11 @@ func Open(g *loop.Group, name string, s Spec, t *TLS, accept func(*loop.Conn) lo
 	if err != nil {
 		return nil, err
 	}
-	return Serve(g, ln, name, s, t, accept)
+	l, err := Serve(g, ln, name, s, t, accept)
+	if err == nil {
+		l.Start()
+	}
+	return l, err
 }
 
 // Bind takes the address of a listener without serving it yet: who connects waits in the socket's queue.
@@ -102,32 +106,32 @@ func (e *BindError) Error() string { return fmt.Sprintf("listen %q on %s: %v", e
 // Unwrap returns the system's own error.
 func (e *BindError) Unwrap() error { return e.Err }
 
-// Serve is Open on a socket that is bound already. ln is taken over, also on error.
+// Serve is Open on a socket that is bound already; nobody is accepted before Start. ln is taken over, also on error.
 func Serve(g *loop.Group, ln *net.TCPListener, name string, s Spec, t *TLS, accept func(*loop.Conn) loop.Handler) (*Listener, error) {
+	return serve(g.Listen, ln, name, s, t, accept)
+}
+
+// Replace makes a listener on the socket of l, which ln is (see Socket); nobody is accepted by it before Start. The caller
+// closes l, whose connections stay as they are. ln is taken over, also on error.
+func (l *Listener) Replace(ln *net.TCPListener, name string, s Spec, t *TLS, accept func(*loop.Conn) loop.Handler) (*Listener, error) {
+	return serve(l.ln.Replace, ln, name, s, t, accept)
+}
+
+func serve(listen func(*net.TCPListener, loop.ListenOptions) (*loop.Listener, error), ln *net.TCPListener, name string, s Spec, t *TLS, accept func(*loop.Conn) loop.Handler) (*Listener, error) {
 	o, err := options(name, s, t, accept)
 	if err != nil {
 		return nil, errors.Join(err, ln.Close())
 	}
+	o.Held = true
 	l := &Listener{name: name, spec: s}
-	if l.ln, err = g.Listen(ln, o); err != nil {
+	if l.ln, err = listen(ln, o); err != nil {
 		return nil, fmt.Errorf("listen %q: %w", name, err)
 	}
 	return l, nil
 }
 
-// Replace serves the socket of l, which ln is (see Socket), as s says from now on, and ends l. Connections that came by l
-// stay as they are. Nobody is refused meanwhile. ln is taken over, also on error; then l stays.
-func (l *Listener) Replace(ln *net.TCPListener, name string, s Spec, t *TLS, accept func(*loop.Conn) loop.Handler) (*Listener, error) {
-	o, err := options(name, s, t, accept)
-	if err != nil {
-		return nil, errors.Join(err, ln.Close())
-	}
-	next := &Listener{name: name, spec: s}
-	if next.ln, err = l.ln.Replace(ln, o); err != nil {
-		return nil, fmt.Errorf("listen %q: %w", name, err)
-	}
-	return next, nil
-}
+// Start begins to accept on a listener of Serve or Replace. Called once.
+func (l *Listener) Start() { l.ln.Start() }
 
 // Socket returns another descriptor of the listener's socket, for Replace.
 func (l *Listener) Socket() (*net.TCPListener, error) { return l.ln.Dup() }

@@ -21,6 +21,8 @@ type ListenOptions struct {
 	MaxConnections int
 	// Admit says whether a TCP peer may connect (with Proxy this is the proxy); nil: everybody. Called on loop 0.
 	Admit func(netip.Addr) bool
+	// Held begins to accept only when Start is called; until then who connects waits in the socket's queue.
+	Held bool
 	// Accept makes the handler of a connection that is ready (PROXY header read, TLS handshake done), on its loop. It
 	// may write to the connection. nil refuses it.
 	Accept func(*Conn) Handler
@@ -53,17 +55,15 @@ func (g *Group) Listen(ln *net.TCPListener, o ListenOptions) (*Listener, error) 
 	return g.listen(ln, o, &listenCounts{})
 }
 
-// Replace accepts from the socket that ln shares with n (see Dup) by other options and ends n, whose connections stay as
-// they are: they, and those that are in their handshake, keep the options by which they came. Nobody is refused meanwhile.
-// What n has counted goes on in the new listener. ln is taken over, also on error; then n stays.
+// Replace makes a listener of other options on the socket that ln shares with n (see Dup), which counts on from n. The caller
+// closes n, whose connections stay as they are: they, and those that are in their handshake, keep the options by which they
+// came. ln is taken over, also on error.
 func (n *Listener) Replace(ln *net.TCPListener, o ListenOptions) (*Listener, error) {
-	next, err := n.g.listen(ln, o, n.listenCounts)
-	if err != nil {
-		return nil, err
-	}
-	n.Close()
-	return next, nil
+	return n.g.listen(ln, o, n.listenCounts)
 }
+
+// Start begins to accept, where ListenOptions.Held kept the listener from it. Called once.
+func (n *Listener) Start() { n.sock.start() }
 
 // Dup returns another descriptor of the listening socket: while it is open the address stays bound, and who connects
 // waits in the socket's queue.
@@ -103,7 +103,9 @@ func (g *Group) listen(ln *net.TCPListener, o ListenOptions, counts *listenCount
 		n.Close()
 		return nil, fmt.Errorf("listen on %s: %w", n.addr, ErrStopped)
 	}
-	n.sock.start()
+	if !o.Held {
+		n.sock.start()
+	}
 	return n, nil
 }
 
