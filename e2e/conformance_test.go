@@ -12,8 +12,8 @@ import (
 	"github.com/windrose-edc/windrose/e2e/need"
 )
 
-// conformanceRuns is how often the suite may be tried. It runs vectors that retain messages beside vectors that look at
-// messages, so that a single run may lose some to the others, whatever the server does.
+// conformanceRuns is how often the suite may be tried. Its vectors run one after the other: some retain messages, and others
+// that look at messages would meet them.
 const conformanceRuns = 5
 
 // TestConformanceVectors replays the raw packet vectors of Eclipse Mosquitto's own test suite. The floor in
