@@ -213,6 +213,7 @@ func (s *Server) Run(ctx context.Context) error {
 	defer stop()
 	close(s.stopping)
 	s.closeFresh() // Shutdown would wait for them
+	s.o.Tap.CloseAll()
 	if s.http.Shutdown(drain) != nil {
 		_ = s.http.Close() // the drain time is over: nothing better can be done for those requests
 	}

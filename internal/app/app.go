@@ -101,8 +101,9 @@ func New(o Options) (*App, error) {
 	if o.Log != nil {
 		o.Log.Register(a.metrics)
 	}
-	if addr := a.node.boot.Admin; addr != "" {
-		a.admin = admin.New(admin.Options{Addr: addr, Registry: a.metrics, Node: (*status)(a), Logger: o.Logger.With(observe.ComponentKey, "admin"), Logs: o.Logs, Version: o.Version})
+	if ao := a.adminOptions(); ao.Addr != "" || ao.Socket != "" {
+		ao.Tap, ao.Explain = a.node.tap, a.node.explain
+		a.admin = admin.New(ao)
 	}
 	return a, nil
 }

@@ -23,7 +23,7 @@ type Question struct {
 	Payload       string            `json:"payload,omitempty" doc:"The payload as text."`
 	PayloadBase64 []byte            `json:"payload_base64,omitempty" doc:"The payload in base64, in place of text."`
 	ContentType   string            `json:"content_type,omitempty" doc:"The content type of the payload."`
-	Headers       []Header          `json:"headers,omitempty" doc:"Headers (user properties), in order."`
+	Headers       []Meta            `json:"headers,omitempty" doc:"Headers (user properties), in order."`
 	Expiry        float64           `json:"expiry_seconds,omitempty" minimum:"0" doc:"After how many seconds the event expires; 0: never."`
 	Assume        map[string]string `json:"assume,omitempty" doc:"What the members of a pool answer, by pool: an outcome (accepted, unavailable, ...). Without it a pool accepts where a member is up."`
 }

@@ -13,8 +13,8 @@ var (
 	ErrStopped = errors.New("it was closed")
 )
 
-// Count is what a tap has missed so far. Immutable.
-type Count struct {
+// Shown is what a tap has shown and missed so far. Immutable.
+type Shown struct {
 	Records  int    `json:"records"` // shown
 	Dropped  uint64 `json:"dropped"` // wanted, and left out: too many at once, or not read fast enough
 	Failed   uint64 `json:"failed"`  // events about which the filter could not decide
@@ -22,8 +22,8 @@ type Count struct {
 }
 
 // Count returns the present numbers. Only by who reads the tap.
-func (t *Tap) Count() Count {
-	c := Count{Records: t.given, Dropped: t.dropped.Load(), Failed: t.failed.Load()}
+func (t *Tap) Count() Shown {
+	c := Shown{Records: t.given, Dropped: t.dropped.Load(), Failed: t.failed.Load()}
 	if p := t.failure.Load(); p != nil {
 		c.FirstErr = *p
 	}

@@ -43,8 +43,8 @@ const (
 	KindPool    = "pool"
 )
 
-// Header is one entry of an event's metadata. A value.
-type Header struct {
+// Meta is one entry of an event's metadata. A value.
+type Meta struct {
 	Name  string `json:"name"`
 	Value string `json:"value"`
 }
@@ -62,12 +62,12 @@ type Record struct {
 	Retain   bool      `json:"retain,omitempty"`
 	Size     int       `json:"size"` // of the payload, bytes
 
-	Payload       *string  `json:"payload,omitempty"`        // text
-	PayloadBase64 []byte   `json:"payload_base64,omitempty"` // what is no text
-	Withheld      string   `json:"payload_withheld,omitempty"`
-	Truncated     bool     `json:"payload_truncated,omitempty"`
-	ContentType   string   `json:"content_type,omitempty"`
-	Headers       []Header `json:"headers,omitempty"`
+	Payload       *string `json:"payload,omitempty"`        // text
+	PayloadBase64 []byte  `json:"payload_base64,omitempty"` // what is no text
+	Withheld      string  `json:"payload_withheld,omitempty"`
+	Truncated     bool    `json:"payload_truncated,omitempty"`
+	ContentType   string  `json:"content_type,omitempty"`
+	Headers       []Meta  `json:"headers,omitempty"`
 
 	DryRun   bool   `json:"dry_run,omitempty"` // nothing was sent: the answer of explain
 	Steps    []Step `json:"steps"`

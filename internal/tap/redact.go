@@ -139,7 +139,7 @@ func (r *rules) headers(rec *Record, meta []byte) {
 				rec.Truncated = true
 				continue
 			}
-			h := Header{Name: string(it.Key), Value: string(it.Value[:min(len(it.Value), 1024)])}
+			h := Meta{Name: string(it.Key), Value: string(it.Value[:min(len(it.Value), 1024)])}
 			if r.hides(h.Name) {
 				h.Value = redacted
 			}

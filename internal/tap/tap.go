@@ -99,7 +99,7 @@ func (h *Hub) Begin(ev *event.Event, loop int) {
 func (h *Hub) begin(w *watch, ev *event.Event, loop int) {
 	var wants uint64 // by place in w.taps: there are at most 64
 	for i, t := range w.taps {
-		if t.wants(ev) {
+		if t.wants(ev, loop) {
 			wants |= 1 << i
 		}
 	}
@@ -231,9 +231,9 @@ func (h *Hub) Stats() Stats {
 	return Stats{Taps: len(h.taps), Opened: h.opened.Load(), Records: h.records.Load(), Dropped: h.dropped.Load()}
 }
 
-// Filter says whether a tap wants an event. It is called on loops, concurrently: it must not block, keep ev or allocate
-// much. An error counts as no, and is shown.
-type Filter func(ev *event.Event) (bool, error)
+// Filter says whether a tap wants an event. It is called on loops, concurrently, each with its number: it must not block or
+// keep ev. An error counts as no, and is shown.
+type Filter func(ev *event.Event, loop int) (bool, error)
 
 // Options are what a tap asks for. Immutable.
 type Options struct {
@@ -372,7 +372,7 @@ func (t *Tap) drop() {
 }
 
 // wants runs the tap's filters on the loop.
-func (t *Tap) wants(ev *event.Event) bool {
+func (t *Tap) wants(ev *event.Event, loop int) bool {
 	if ev.Time >= t.until {
 		return false
 	}
@@ -383,7 +383,7 @@ func (t *Tap) wants(ev *event.Event) bool {
 		return false
 	}
 	if t.o.Where != nil {
-		ok, err := t.o.Where(ev)
+		ok, err := t.o.Where(ev, loop)
 		if err != nil {
 			t.failed.Add(1)
 			if t.failure.Load() == nil {

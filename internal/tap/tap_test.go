@@ -76,8 +76,8 @@ func TestNobodyListens(t *testing.T) {
 
 func TestUnwantedEventsAllocateNothing(t *testing.T) {
 	h := newHub(t, Spec{})
-	listen(t, h, Options{Topic: "b/#", Where: func(*event.Event) (bool, error) { return true, nil }})
-	listen(t, h, Options{Where: func(*event.Event) (bool, error) { return false, nil }})
+	listen(t, h, Options{Topic: "b/#", Where: func(*event.Event, int) (bool, error) { return true, nil }})
+	listen(t, h, Options{Where: func(*event.Event, int) (bool, error) { return false, nil }})
 	e := ev("a", "x")
 	if n := testing.AllocsPerRun(1000, func() { h.Begin(e, 0) }); n != 0 || e.Trace != 0 {
 		t.Errorf("%v allocations, trace %d", n, e.Trace)
@@ -251,7 +251,7 @@ func TestCloseForgetsWhatIsOpen(t *testing.T) {
 
 func TestFilterThatFails(t *testing.T) {
 	h := newHub(t, Spec{})
-	tp := listen(t, h, Options{Where: func(*event.Event) (bool, error) { return false, errors.New("no such field") }})
+	tp := listen(t, h, Options{Where: func(*event.Event, int) (bool, error) { return false, errors.New("no such field") }})
 	h.Begin(ev("a", ""), 0)
 	if c := tp.Count(); c.Failed != 1 || c.FirstErr != "no such field" {
 		t.Errorf("%+v", c)

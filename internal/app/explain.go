@@ -1,0 +1,138 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/windrose-edc/windrose/internal/config"
+	"github.com/windrose-edc/windrose/internal/event"
+	"github.com/windrose-edc/windrose/internal/observe"
+	"github.com/windrose-edc/windrose/internal/session"
+	"github.com/windrose-edc/windrose/internal/tap"
+)
+
+// explainWait is how long the answer about an event that is not sent may take: the loops answer when they come to it.
+const explainWait = 5 * time.Second
+
+func tapSpec(snap *config.Snapshot) tap.Spec { return *snap.Single("tap").(*tap.Spec) }
+
+// saidFunc puts an outcome into the words of a client's protocol.
+type saidFunc func(o event.Outcome, byPolicy bool) string
+
+// asked makes the event of a question: on which listener it arrives, and how its client is answered. The error says which
+// part of the question is wrong.
+func asked(snap *config.Snapshot, q *tap.Question) (*event.Event, map[string]event.Outcome, saidFunc, error) {
+	if q.Protocol == "" {
+		q.Protocol = "mqtt"
+	}
+	var known, here []string
+	var spec any
+	for _, e := range snap.Entries("listeners") {
+		known = append(known, e.Name)
+		if e.Kind != q.Protocol {
+			continue
+		}
+		here = append(here, e.Name)
+		if q.Listener == "" || q.Listener == e.Name {
+			q.Listener, spec = e.Name, e.Spec
+			break
+		}
+	}
+	switch {
+	case spec == nil && q.Listener != "":
+		return nil, nil, nil, fmt.Errorf("listener %q: there is none of that name that speaks %s; listeners: %s", q.Listener, q.Protocol, strings.Join(known, ", "))
+	case spec == nil:
+		return nil, nil, nil, fmt.Errorf("protocol %q: no listener speaks it; listeners: %s", q.Protocol, strings.Join(known, ", "))
+	}
+	for name := range q.Assume {
+		if name == tap.AnyPool {
+			continue
+		}
+		if !hasEntry(snap, "pools", name) {
+			return nil, nil, nil, fmt.Errorf("assume: there is no pool %q", name)
+		}
+	}
+	ev, assume, err := q.Event()
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	said := func(event.Outcome, bool) string { return "" }
+	for _, p := range protocols() {
+		if p.kind.Name == q.Protocol && p.said != nil {
+			said = func(o event.Outcome, byPolicy bool) string { return p.said(spec, q.Version, ev.QoS, o, byPolicy) }
+		}
+	}
+	return ev, assume, said, nil
+}
+
+func hasEntry(snap *config.Snapshot, section, name string) bool {
+	for _, e := range snap.Entries(section) {
+		if e.Name == name {
+			return true
+		}
+	}
+	return false
+}
+
+// explain answers about an event that is not sent, as this node would take it now.
+func (n *node) explain(ctx context.Context, q tap.Question) (tap.Record, error) {
+	ev, assume, said, err := asked(n.live.Load().snap, &q)
+	if err != nil {
+		return tap.Record{}, err
+	}
+	a := session.ExplainOn(n.hosts, n.directory, ev, func(ev *event.Event) *tap.Answer { return n.tap.Ask(ev, assume) }, said)
+	ctx, cancel := context.WithTimeout(ctx, explainWait)
+	defer cancel()
+	rec, err := a.Wait(ctx)
+	if err != nil {
+		return rec, fmt.Errorf("the loops did not answer in time: %w", err)
+	}
+	return n.tap.Show(rec), nil
+}
+
+// Explain answers about an event that is not sent, as a node with that configuration would take it: nobody has
+// subscribed, and members of pools accept, unless the question assumes something else. Nothing listens and nothing is
+// dialled. The error is config.Errors where the files are wrong.
+func Explain(ctx context.Context, q tap.Question, files ...string) (rec tap.Record, err error) {
+	snap, err := Load(files...)
+	if err != nil {
+		return rec, err
+	}
+	n, err := build(snap, observe.Discard(), nil)
+	if err != nil {
+		return rec, err
+	}
+	defer func() {
+		n.live.Load().discard()
+		if e := n.group.Close(); err == nil {
+			err = e
+		}
+	}()
+	ev, assume, said, err := asked(snap, &q)
+	if err != nil {
+		return rec, err
+	}
+	if _, ok := assume[tap.AnyPool]; !ok {
+		assume[tap.AnyPool] = event.Accepted
+	}
+	ctx, cancel := context.WithTimeout(ctx, explainWait)
+	defer cancel()
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	wg.Go(func() { _ = n.index.Run(ctx) }) // it ends with ctx, and says so
+	known := make(chan struct{})
+	n.index.Apply(n.net.Table().Changes(false), func() { close(known) })
+	<-known
+	h := n.hosts[0] // no loop runs: this goroutine is the only one
+	a := n.tap.Ask(ev, assume)
+	h.Explain(ev, said)
+	h.Walker().Turn()
+	if rec, err = a.Wait(ctx); err != nil {
+		return rec, fmt.Errorf("walk the event: %w", err)
+	}
+	return n.tap.Show(rec), nil
+}
