@@ -153,3 +153,32 @@ func formatValue(v float64) string {
 	}
 	return strconv.FormatFloat(v, 'g', -1, 64)
 }
+
+// Family is what is known of all series of one name. Immutable.
+type Family struct {
+	Name   string   `json:"name"`
+	Kind   Kind     `json:"kind"`
+	Help   string   `json:"help"`
+	Unit   string   `json:"unit"`   // the last word of the name: one of Units
+	Labels []string `json:"labels"` // keys, sorted
+}
+
+// Families lists everything that is registered, sorted by name.
+func (r *Registry) Families() []Family {
+	if r == nil {
+		return nil
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	out := make([]Family, 0, len(r.families))
+	for _, f := range r.families {
+		unit := strings.TrimSuffix(f.name, "_total")
+		labels := []string{}
+		if f.keys != "" {
+			labels = strings.Split(f.keys, ",")
+		}
+		out = append(out, Family{Name: f.name, Kind: f.kind, Help: f.help, Unit: unit[strings.LastIndexByte(unit, '_')+1:], Labels: labels})
+	}
+	slices.SortFunc(out, func(a, b Family) int { return strings.Compare(a.Name, b.Name) })
+	return out
+}
