@@ -1,6 +1,7 @@
 package expr
 
 import (
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -40,6 +41,9 @@ func compareWithCEL(t interface {
 		return false
 	}
 	want, wantErr := plainEval(c, in)
+	if wantErr != nil && strings.Contains(wantErr.Error(), "unhashable") {
+		return true // v0.32.0 panics where bytes are looked for in a map; for us they are not in it
+	}
 	if d := differ(in, got, want, wantErr); d != "" {
 		t.Fatalf("%s\npayload %s\n%s", src, in.Event.Payload, d)
 	}
