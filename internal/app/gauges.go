@@ -52,6 +52,10 @@ func (n *node) publishStats() {
 			func() float64 { s := n.retained.Stats(); return float64(f(&s)) }, "reason", reason)
 	}
 	r.GaugeFunc("windrose_tls_expiry_seconds", "Seconds until the first certificate under tls expires; negative: it has.", n.firstExpiry)
+	r.GaugeFunc("windrose_tap_open_streams", "Taps that are open: somebody watches single events.", func() float64 { return float64(n.tap.Stats().Taps) })
+	r.CounterFunc("windrose_tap_opened_streams_total", "Taps that were opened.", func() float64 { return float64(n.tap.Stats().Opened) })
+	r.CounterFunc("windrose_tap_recorded_events_total", "Events whose decision path was recorded for a tap.", func() float64 { return float64(n.tap.Stats().Records) })
+	r.CounterFunc("windrose_tap_dropped_events_total", "Events that a tap wanted and a bound left out.", func() float64 { return float64(n.tap.Stats().Dropped) })
 	r.GaugeFunc("windrose_session_dead_letters", "Dead letters of sessions.", func() float64 { return float64(n.dead.len()) })
 	r.GaugeFunc("windrose_session_dead_bytes", "Bytes of the dead letters of sessions.", func() float64 { _, b, _ := n.dead.size(); return float64(b) })
 	r.CounterFunc("windrose_session_dropped_letters_total", "Dead letters of sessions that gave way to newer ones.", func() float64 { _, _, d := n.dead.size(); return float64(d) })

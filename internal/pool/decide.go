@@ -22,6 +22,7 @@ func (l *Leg) Decide(token uint64, park bool) {
 		p.decide(it, park)
 		it = next
 	}
+	p.decideDry(token, park)
 	heir := p.heir
 	p.mu.Unlock()
 	p.kick()

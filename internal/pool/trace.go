@@ -79,9 +79,14 @@ func (l *Leg) explain(ev *event.Event, t event.Ticket) {
 		return
 	}
 	p.mu.Lock()
+	heir := p.heir
 	o, why, evict := p.room(ev.Size(), l.ack)
 	up := p.anyUp()
 	p.mu.Unlock()
+	if heir != nil {
+		(&Leg{heir, l.ack}).explain(ev, t)
+		return
+	}
 	answer, detail := event.Accepted, "a member is up"
 	switch a, assumed := p.tap.Assumed(ev.Trace, p.name); {
 	case o != event.Accepted:
