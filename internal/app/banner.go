@@ -27,7 +27,7 @@ func (a *App) banner() {
 		}
 		fmt.Fprintln(w)
 	}
-	if a.admin != nil {
+	if a.admin != nil && a.admin.Addr() != "" {
 		fmt.Fprintf(w, "  %-10s http://%s  health, metrics, first page\n", "admin", a.admin.Addr())
 	}
 	fmt.Fprintf(w, "  %-10s %s\n", "data", n.boot.Data)
@@ -54,7 +54,7 @@ func (a *App) try() []string {
 			fmt.Sprintf("mosquitto_sub -h %s -p %s -t 'site/#' -v", host, port),
 			fmt.Sprintf("mosquitto_pub -h %s -p %s -t site/a -m hello -q 1", host, port),
 		}
-		if a.admin != nil {
+		if a.admin != nil && a.admin.Addr() != "" {
 			t = append(t, fmt.Sprintf("curl http://%s/readyz?verbose", a.admin.Addr()))
 		}
 		return t

@@ -19,13 +19,15 @@ import (
 
 // NodeSpec is the section node: what this process is. Immutable after it is read.
 type NodeSpec struct {
-	Name     string        `yaml:"name" restart:"true" doc:"Name of the node in events, metrics and bridges; the host name when empty. A change needs a restart."`
-	Site     string        `yaml:"site" doc:"Where the node stands; the admin API says so."`
-	Admin    string        `yaml:"admin" restart:"true" unit:"addr" doc:"Address of the admin server, host:port: health, metrics, API, first page. It asks nobody who they are: keep it on loopback or a management network. Empty: none. A change needs a restart."`
-	Data     string        `yaml:"data" restart:"true" default:"data" unit:"file" doc:"Folder for what the node keeps. A change needs a restart."`
-	Loops    int           `yaml:"loops" restart:"true" default:"0" min:"0" max:"254" doc:"Event loops; 0: one for each processor. A change needs a restart."`
-	Deadline time.Duration `yaml:"deadline" default:"30s" min:"100ms" doc:"How long a publisher waits for the outcome of an event before it is told that there is none."`
-	Drain    DrainSpec     `yaml:"drain" doc:"How the node lets go of its clients when it stops or drains."`
+	Name      string        `yaml:"name" restart:"true" doc:"Name of the node in events, metrics and bridges; the host name when empty. A change needs a restart."`
+	Site      string        `yaml:"site" doc:"Where the node stands; the admin API says so."`
+	Admin     string        `yaml:"admin" restart:"true" unit:"addr" doc:"Address of the admin server, host:port: health, metrics, API, first page. Beyond loopback it wants tokens. Empty: none, the unix socket remains. A change needs a restart."`
+	Data      string        `yaml:"data" restart:"true" default:"data" unit:"file" doc:"Folder for what the node keeps. A change needs a restart."`
+	Loops     int           `yaml:"loops" restart:"true" default:"0" min:"0" max:"254" doc:"Event loops; 0: one for each processor. A change needs a restart."`
+	Deadline  time.Duration `yaml:"deadline" default:"30s" min:"100ms" doc:"How long a publisher waits for the outcome of an event before it is told that there is none."`
+	AdminSpec `yaml:",inline"`
+
+	Drain DrainSpec `yaml:"drain" doc:"How the node lets go of its clients when it stops or drains."`
 }
 
 // LogSpec is the section log. Immutable after it is read.

@@ -26,6 +26,7 @@ func (s *status) Info() admin.Info {
 	if s.o.Dev {
 		i.Mode, i.Authority = "dev", "defaults"
 	}
+	i.Notes = append(i.Notes, n.adminNotes()...)
 	for _, l := range n.listeners {
 		if l.anonymous {
 			i.Notes = append(i.Notes, fmt.Sprintf("Anonymous clients are admitted on listener %s.", l.name))
