@@ -109,14 +109,21 @@ func (s *site) open(behind string) (net.Conn, *bufio.Reader) {
 	c := s.dial()
 	send(s.t, c, request()+behind)
 	r := bufio.NewReader(c)
+	upgraded(s.t, r)
+	return c, r
+}
+
+// upgraded reads an answer that must be 101.
+func upgraded(t testing.TB, r *bufio.Reader) {
+	t.Helper()
 	res, err := http.ReadResponse(r, nil)
 	if err != nil {
-		s.t.Fatal(err)
+		t.Fatal(err)
 	}
+	_ = res.Body.Close()
 	if res.StatusCode != 101 {
-		s.t.Fatalf("status %d", res.StatusCode)
+		t.Fatalf("status %d", res.StatusCode)
 	}
-	return c, r
 }
 
 func send(t testing.TB, c io.Writer, s string) {
@@ -222,9 +229,7 @@ func TestRequestInPieces(t *testing.T) {
 		send(t, c, string([]byte{b}))
 	}
 	r := bufio.NewReader(c)
-	if res, err := http.ReadResponse(r, nil); err != nil || res.StatusCode != 101 {
-		t.Fatalf("%v %v", res, err)
-	}
+	upgraded(t, r)
 	send(t, c, binaryFrame("x\n"))
 	expect(t, r, out("x\n"))
 }
