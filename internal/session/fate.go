@@ -8,6 +8,7 @@ type fate uint8
 
 const (
 	fateOwn      fate = iota // the client's own event, which it does not want back
+	fateWithheld             // a policy keeps it from this client
 	fateExpired              // its time has passed
 	fateOffline              // QoS 0, no connection
 	fateSlow                 // QoS 0, the connection's output is full
@@ -22,6 +23,8 @@ const (
 // fate decides about an event at that QoS.
 func (s *Session) fate(ev *event.Event, qos event.QoS) fate {
 	switch {
+	case s.withheld(ev):
+		return fateWithheld
 	case ev.Expired(s.host.clock.Now()):
 		return fateExpired
 	case qos == 0 && s.peer == nil:
@@ -52,7 +55,7 @@ func (f fate) outcome(ev *event.Event) event.Outcome {
 		if ev.QoS == 0 {
 			return event.NoMatch
 		}
-	case fateOwn:
+	case fateOwn, fateWithheld:
 		return event.NoMatch
 	case fateRefused, fateEnds:
 		return event.Throttled
@@ -66,6 +69,8 @@ func (f fate) words() (verdict, detail string) {
 	switch f {
 	case fateOwn:
 		return "skipped", "its own event: no local"
+	case fateWithheld:
+		return "skipped", "a policy keeps it from this client"
 	case fateExpired:
 		return "dropped", DropExpired.String()
 	case fateOffline:
@@ -86,4 +91,15 @@ func (f fate) words() (verdict, detail string) {
 		return "refused", DropQueueFull.String() + "; its connection ends"
 	}
 	return "", ""
+}
+
+// withheld says whether a policy that looks at deliveries keeps the event from this client.
+func (s *Session) withheld(ev *event.Event) bool {
+	c := s.host.shared.Chain()
+	if !c.Receives() {
+		return false
+	}
+	ctx := &s.host.reading
+	ctx.Now, ctx.Session = s.host.clock.Now(), &s.policy
+	return !c.Receive(ctx, s.Origin, ev)
 }

@@ -79,8 +79,12 @@ type Host struct {
 	resting []resting
 	due     loop.Timer // deadline of the oldest event that waits for its outcome
 	ctx     policy.Context
-	sourced []sourced  // events of sources and groups that wait for room
-	again   loop.Timer // when to try them again
+	reading policy.Context // for deliveries, which are in the middle of the walk of an event
+	sourced []sourced      // events of sources and groups that wait for room
+	again   loop.Timer     // when to try them again
+
+	ghosts  map[uint32]*ghost // sessions that left outcomes open, by the upper half of their tokens
+	lingers map[string]int    // how many, by client
 
 	free  *share // for the next delivery of a group
 	frees int
@@ -144,7 +148,10 @@ func (h *Host) Turn() {
 func (h *Host) Expire(*loop.Timer, int64) {}
 
 // Flush adds what the policies counted for this loop to the shared counters.
-func (h *Host) Flush() { h.ctx.Flush() }
+func (h *Host) Flush() {
+	h.ctx.Flush()
+	h.reading.Flush()
+}
 
 // Hello is what a protocol knows when a client asks for a session.
 type Hello struct {
@@ -361,6 +368,7 @@ func (h *Host) end(s *Session) {
 	s.back()
 	h.Tally.Sessions--
 	h.Tally.Subs -= int64(len(s.subs))
+	h.linger(s)
 	changes, gone := h.unsubscribeAll(s)
 	s.handOn(true)
 	h.Tally.Dropped[DropUnacked] += uint64(s.out.open)

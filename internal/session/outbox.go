@@ -190,6 +190,7 @@ func (s *Session) Take(ev *event.Event, subs []route.Sub) event.Outcome {
 		d.Subs = subs
 	}
 	switch f {
+	case fateWithheld:
 	case fateExpired:
 		s.drop(DropExpired)
 	case fateOffline:

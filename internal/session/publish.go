@@ -40,6 +40,11 @@ func (s *Session) Publish(ev *event.Event, id uint16, dup bool) (hold Hold, unti
 			s.look(ev)
 			return s.holds(ev, HoldQuota, 0)
 		}
+		if n := h.lingers[s.ID]; n > 0 && s.walking+n >= orphanMax*s.maxReceive() {
+			h.Tally.Held++
+			s.look(ev)
+			return s.holds(ev, HoldLimit, h.clock.Now()+int64(lingerLook))
+		}
 	}
 	if h.deaf {
 		s.unheard = true
@@ -80,6 +85,7 @@ func (s *Session) Publish(ev *event.Event, id uint16, dup bool) (hold Hold, unti
 	switch v.Kind {
 	case policy.Pass:
 		h.keepRetained(ev)
+		s.walking++
 		h.walk.Walk(ev, event.Ticket{To: h, Token: s.token(seq)})
 	case policy.Drop:
 		s.in.settle(seq, event.Accepted)
@@ -116,9 +122,11 @@ func (h *Host) Settle(token uint64, o event.Outcome, _ int) {
 	i := int(token >> 40)
 	if i >= len(h.slots) || h.slots[i] == nil || h.slots[i].gen != uint8(token>>32) {
 		h.Tally.Late++
+		h.lingered(token)
 		return
 	}
 	s := h.slots[i]
+	s.walking--
 	if s.in != nil && s.in.traces != nil {
 		h.traceOutcome(s.in, uint32(token), o)
 	}

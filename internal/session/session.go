@@ -94,6 +94,7 @@ type Session struct {
 	subs    []Subscription
 	byName  map[string]int // index of subs, from manySubs on
 	out     outbox
+	walking int       // events whose outcome is open, also those of earlier connections
 	shares  *shares   // nil until there is a shared subscription
 	in      *receipts // nil until the client publishes with an acknowledgement
 	replays *replays  // nil while none waits

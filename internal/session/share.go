@@ -134,7 +134,7 @@ func (s *Session) TakeShared(ev *event.Event, sub route.Sub, g *route.Group) eve
 		return event.TooLarge
 	case fateRefused:
 		return event.Throttled
-	case fateOwn, fateOffline, fateSlow, fateMakesRoom, fateEnds:
+	case fateOwn, fateWithheld, fateOffline, fateSlow, fateMakesRoom, fateEnds:
 	}
 	return event.NoMatch // it asked no promise
 }

@@ -254,6 +254,9 @@ func (s *Session) replay() {
 
 func (s *Session) sendRetained(k *event.Kept, sub route.Sub) {
 	ev := k.Event
+	if s.withheld(&ev) {
+		return
+	}
 	d := Delivery{QoS: min(ev.QoS, event.QoS(sub.QoS())), Retain: true, SubID: sub.ID()}
 	if d.QoS == 0 {
 		if s.peer.Send(&ev, d) {
