@@ -173,7 +173,7 @@ func (t *To) UnmarshalConfig(v *config.Value) error {
 	return nil
 }
 
-//go:generate go test . -run TestReferenceIsCurrent -update
+//go:generate go test . -run TestReferenceIsCurrent|TestMetricsAreCurrent -update
 
 // schema is the whole configuration language: every module's own declaration, collected here.
 func schema() *config.Schema {
