@@ -151,7 +151,7 @@ var (
 
 // fail makes the closure's way to say why e has no value.
 func (k *compiler) fail(e ast.Expr, err error) func(in *Input) {
-	loc := k.tree.SourceInfo().GetStartLocation(e.ID())
+	loc := k.tree.SourceInfo().GetStartLocation(leaf(e).ID())
 	ee := &EvalError{Src: k.src, Col: loc.Column() + 1, Err: err}
 	return func(in *Input) { in.err = ee }
 }

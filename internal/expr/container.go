@@ -22,7 +22,7 @@ func walkStrings(v val, f func(k, x string) bool) {
 		}
 		return
 	}
-	for m := []byte(v.s); ; {
+	for m := bytesOf(v.s); ; {
 		it, rest, ok := event.NextMeta(m)
 		if !ok {
 			return

@@ -62,7 +62,7 @@ func baseOptions() []cel.EnvOption {
 		cel.DefaultUTCTimeZone(true),
 		cel.ParserExpressionSizeLimit(maxSource),
 		cel.ParserRecursionLimit(maxNested),
-		cel.ASTValidators(cel.ValidateDurationLiterals(), cel.ValidateTimestampLiterals(), cel.ValidateRegexLiterals(),
+		cel.ASTValidators(cel.ValidateDurationLiterals(), cel.ValidateTimestampLiterals(), cel.ValidateRegexLiterals(), cel.ValidateRegexProgramSizeLimit(maxRegexp),
 			cel.ValidateComprehensionNestingLimit(maxLocals/2)),
 		ext.Strings(ext.StringsVersion(4)), ext.Encoders(), ext.Math(),
 	}

@@ -40,7 +40,10 @@ func compareWithCEL(t interface {
 	if in.steps > maxSteps {
 		return false
 	}
-	want, wantErr := plainEval(c, in)
+	want, ok, wantErr := plainEval(c, in)
+	if !ok {
+		return true // it would be an error for every event
+	}
 	if wantErr != nil && strings.Contains(wantErr.Error(), "unhashable") {
 		return true // v0.32.0 panics where bytes are looked for in a map; for us they are not in it
 	}

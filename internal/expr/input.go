@@ -109,6 +109,9 @@ var nobody event.Origin
 // view is b as a string without a copy.
 func view(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
+// bytesOf is s as bytes without a copy; not to be written.
+func bytesOf(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)) }
+
 // doc returns the scanned payload.
 func (in *Input) doc(cbor bool) *scan.Doc {
 	d, bit := &in.json, uint8(scannedJSON)

@@ -235,7 +235,7 @@ func (in *Input) docLen(d *scan.Doc, v val) (int, bool) {
 // headers counts the names of headers, repeated ones once.
 func (in *Input) headers(v val) int {
 	n := 0
-	for m := []byte(v.s); ; {
+	for m := bytesOf(v.s); ; {
 		it, rest, ok := event.NextMeta(m)
 		if !ok {
 			return n
@@ -253,7 +253,7 @@ func (in *Input) headers(v val) int {
 }
 
 func header(meta, key string) (string, bool) {
-	for m := []byte(meta); ; {
+	for m := bytesOf(meta); ; {
 		it, rest, ok := event.NextMeta(m)
 		if !ok {
 			return "", false

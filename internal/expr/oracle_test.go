@@ -111,14 +111,14 @@ func plainVars(in *Input) map[string]any {
 	return m
 }
 
-// plainEval evaluates with cel-go alone.
-func plainEval(c *checked, in *Input) (ref.Val, error) {
+// plainEval evaluates with cel-go alone; ok is false for what it cannot make a program of.
+func plainEval(c *checked, in *Input) (out ref.Val, ok bool, err error) {
 	prog, err := c.env.Program(c.ast)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	out, _, err := prog.Eval(plainVars(in))
-	return out, err
+	out, _, err = prog.Eval(plainVars(in))
+	return out, true, err
 }
 
 // differ says how what closures made differs from what cel-go made; "" when it does not.

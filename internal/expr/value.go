@@ -107,7 +107,7 @@ func (r Result) String() string {
 // Bytes is the content of a String or Bytes; not to be written.
 func (r Result) Bytes() []byte {
 	if r.v.k == vString || r.v.k == vBytes {
-		return []byte(r.v.s)
+		return bytesOf(r.v.s)
 	}
 	return nil
 }
