@@ -144,6 +144,26 @@ func (t *Template) AppendTo(dst []byte, lookup func(name string) []byte) (topic 
 	return dst, true
 }
 
+// AppendFilterTo is AppendTo for a topic filter: a value may be +, where it stands alone in its level.
+func (t *Template) AppendFilterTo(dst []byte, lookup func(name string) []byte) (filter []byte, ok bool) {
+	start := len(dst)
+	for _, p := range t.parts {
+		dst = append(dst, p.lit...)
+		if p.name == "" {
+			continue
+		}
+		v := lookup(p.name)
+		if string(v) != "+" && !validLevel(v) || v[0] == '$' && len(dst) == start || len(v) > MaxTopic {
+			return dst[:start], false
+		}
+		dst = append(dst, v...)
+	}
+	if !ValidFilter(dst[start:]) {
+		return dst[:start], false
+	}
+	return dst, true
+}
+
 // validLevel says whether v can stand for one level of a topic name.
 func validLevel(v []byte) bool {
 	return len(v) > 0 && bytes.IndexByte(v, '/') < 0 && bytes.IndexByte(v, '+') < 0 && bytes.IndexByte(v, '#') < 0 &&

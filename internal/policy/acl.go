@@ -18,6 +18,7 @@ type ACLSpec struct {
 	Topic    string   `yaml:"topic" required:"true" unit:"filter" doc:"Topic filter; {client}, {user} and {attrs.NAME} stand for values of the session." example:"site/{attrs.tenant}/{client}/#"`
 	Client   string   `yaml:"client" doc:"Only clients whose id fits; * stands for any text." example:"pump-*"`
 	User     string   `yaml:"user" doc:"Only users whose name fits; * stands for any text."`
+	MaxQoS   string   `yaml:"max_qos" enum:"0|1|2" default:"2" doc:"Highest QoS that a subscription is granted that this rule allows."`
 	Listener []string `yaml:"listener" ref:"listeners" single:"true" doc:"Only on these listeners."`
 }
 
@@ -47,6 +48,7 @@ type ACL struct {
 // rule is one rule, compiled. Immutable after New.
 type rule struct {
 	allow, publish, subscribe bool
+	qos                       event.QoS // at most, of subscriptions
 
 	pattern  event.Pattern
 	leads    bool           // the first value stands in the first level
@@ -76,6 +78,15 @@ func newRule(spec *ACLSpec) (r rule, err error) {
 	r = rule{allow: len(spec.Allow) > 0, leads: strings.HasPrefix(spec.Topic, "{"), client: newGlob(spec.Client), user: newGlob(spec.User), listener: spec.Listener}
 	if r.allow == (len(spec.Deny) > 0) {
 		return rule{}, errors.New("want either allow or deny")
+	}
+	switch spec.MaxQoS {
+	case "", "2":
+		r.qos = event.ExactlyOnce
+	case "1":
+		r.qos = event.AtLeastOnce
+	case "0":
+	default:
+		return rule{}, badField("max_qos", "want 0, 1 or 2, not %q", spec.MaxQoS)
 	}
 	key, actions := "allow", spec.Allow
 	if !r.allow {
@@ -131,7 +142,7 @@ func (a *ACL) Subscribe(ctx *Context, from *event.Origin, filter []byte, _ event
 			continue
 		}
 		if r.allow && r.covers(ctx, from, filter) {
-			return Verdict{}
+			return Verdict{Lowered: r.qos < event.ExactlyOnce, QoS: r.qos}
 		}
 		if !r.allow && r.meets(ctx, from, filter) {
 			break

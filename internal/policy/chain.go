@@ -24,6 +24,7 @@ type step struct {
 	policy   Policy
 	name     string
 	subs     SubscribePolicy // nil: does not look at subscriptions
+	filters  FilterPolicy    // nil: does not change them
 	refund   Refunder        // nil: takes nothing
 	tolerant bool            // on_error: pass
 	log      *slog.Logger
@@ -51,6 +52,7 @@ func NewChain(reg *observe.Registry, ps ...Policy) *Chain {
 		s := &c.steps[i]
 		*s = step{policy: p, name: p.Name(), panicked: new(atomic.Bool), log: slog.New(slog.DiscardHandler)}
 		s.subs, _ = p.(SubscribePolicy)
+		s.filters, _ = p.(FilterPolicy)
 		s.refund, _ = p.(Refunder)
 		if t, ok := p.(Tolerant); ok {
 			s.tolerant = t.PassOnError()
@@ -61,7 +63,7 @@ func NewChain(reg *observe.Registry, ps ...Policy) *Chain {
 		}
 		s.failures = reg.Counter("windrose_policy_failed_events_total",
 			"Events a policy could not decide about, by panic or internal error.", "policy", s.name)
-		if s.subs != nil {
+		if s.subs != nil || s.filters != nil {
 			s.refused = reg.Counter("windrose_policy_refused_subscriptions_total", "Subscriptions refused.", "policy", s.name)
 		}
 		if r, ok := p.(ReceivePolicy); ok {
@@ -187,8 +189,8 @@ func (c *Chain) run(ctx *Context, ev *event.Event, now bool) (v Verdict, failed 
 }
 
 // Subscribe asks every SubscribePolicy about a filter that from wants to subscribe to; filter is without `$share/NAME/`.
-// The verdict is Pass or Reject.
-func (c *Chain) Subscribe(ctx *Context, from *event.Origin, filter []byte, qos event.QoS) Verdict {
+// The verdict is Pass, perhaps with a lower QoS, or Reject.
+func (c *Chain) Subscribe(ctx *Context, from *event.Origin, filter []byte, qos event.QoS) (pass Verdict) {
 	if c == nil {
 		return Verdict{}
 	}
@@ -200,6 +202,9 @@ func (c *Chain) Subscribe(ctx *Context, from *event.Origin, filter []byte, qos e
 		}
 		v := s.subscribe(ctx, from, filter, qos)
 		if v.Kind == Pass {
+			if v.Lowered && v.QoS < qos {
+				qos, pass.Lowered, pass.QoS = v.QoS, true, v.QoS
+			}
 			continue
 		}
 		if v.Kind != Reject { // a subscription can neither be dropped nor parked
@@ -215,7 +220,39 @@ func (c *Chain) Subscribe(ctx *Context, from *event.Origin, filter []byte, qos e
 		s.refused.Inc()
 		return v
 	}
-	return Verdict{}
+	return pass
+}
+
+// Filter is the filter that a client subscribes to, or unsubscribes from, when it names filter, which is without
+// `$share/NAME/`. It is valid until the next call with ctx; ok is false when what policies made of it is not a filter.
+func (c *Chain) Filter(ctx *Context, from *event.Origin, filter []byte) (to []byte, ok bool) {
+	if c == nil {
+		return filter, true
+	}
+	ctx.Scratch = ctx.Scratch[:0]
+	for i := range c.steps {
+		if c.steps[i].filters == nil {
+			continue
+		}
+		to, ok := c.steps[i].filter(ctx, from, filter)
+		if !ok || !event.ValidFilter(to) {
+			c.steps[i].refused.Inc()
+			return nil, false
+		}
+		filter = to
+	}
+	return filter, true
+}
+
+func (s *step) filter(ctx *Context, from *event.Origin, filter []byte) (to []byte, ok bool) {
+	defer func() {
+		if r := recover(); r != nil {
+			s.logPanic(r)
+			s.failures.Inc()
+			to, ok = filter, s.tolerant
+		}
+	}()
+	return s.filters.Filter(ctx, from, filter), true
 }
 
 func (s *step) subscribe(ctx *Context, from *event.Origin, filter []byte, qos event.QoS) (v Verdict) {

@@ -56,6 +56,9 @@ type Verdict struct {
 	Disconnect bool
 	Until      int64  // of a Park: when to ask again, Unix nanoseconds
 	By         string // name of the policy that decided; filled in by the chain
+	// Lowered says that a subscription passes with QoS at most, in place of what was asked for
+	Lowered bool
+	QoS     event.QoS
 }
 
 // Context is what a chain works with. Owned by a loop, which makes one and uses it for every event; the zero value is
@@ -149,10 +152,18 @@ type Policy interface {
 }
 
 // SubscribePolicy is a Policy that looks at subscriptions too: may this client subscribe to filter? filter is valid and
-// without a `$share/NAME/` prefix. The verdict is Pass or Reject.
+// without a `$share/NAME/` prefix. The verdict is Pass, perhaps with a lower QoS, or Reject.
 type SubscribePolicy interface {
 	Policy
 	Subscribe(ctx *Context, from *event.Origin, filter []byte, qos event.QoS) Verdict
+}
+
+// FilterPolicy is a Policy that gives subscriptions another filter. It is asked when a client subscribes, after every
+// SubscribePolicy, and again when it unsubscribes. The new filter is appended to ctx.Scratch; one that is not a filter
+// refuses the subscription. Where it has nothing to say it returns the filter that it was given.
+type FilterPolicy interface {
+	Policy
+	Filter(ctx *Context, from *event.Origin, filter []byte) []byte
 }
 
 // ReceivePolicy is a Policy that looks at each delivery to a subscriber too: false keeps ev from that one subscriber.

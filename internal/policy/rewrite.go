@@ -8,10 +8,11 @@ import (
 
 // RewriteSpec gives events another topic.
 type RewriteSpec struct {
-	Name    string `yaml:"name" doc:"Name in metrics; empty: the policy is just called rewrite."`
-	Topic   string `yaml:"topic" required:"true" unit:"filter" doc:"Which events, with captures." example:"old/{id}/x"`
-	To      string `yaml:"to" required:"true" doc:"The new topic, made of text, captures, {client}, {user} and {attrs.NAME}." example:"new/{id}/x"`
-	OnError string `yaml:"on_error" default:"reject" enum:"reject|pass" doc:"What becomes of an event that the policy fails on (not: one whose new topic would be wrong)."`
+	Name          string `yaml:"name" doc:"Name in metrics; empty: the policy is just called rewrite."`
+	Topic         string `yaml:"topic" required:"true" unit:"filter" doc:"Which events, with captures." example:"old/{id}/x"`
+	To            string `yaml:"to" required:"true" doc:"The new topic, made of text, captures, {client}, {user} and {attrs.NAME}." example:"new/{id}/x"`
+	Subscriptions bool   `yaml:"subscriptions" doc:"Give the filters of subscriptions that lie within topic the new name too; a + in a level that is captured stays one."`
+	OnError       string `yaml:"on_error" default:"reject" enum:"reject|pass" doc:"What becomes of an event that the policy fails on (not: one whose new topic would be wrong)."`
 }
 
 // Validate says what is wrong with a specification.
@@ -20,9 +21,11 @@ func (s *RewriteSpec) Validate() error {
 	return err
 }
 
-// Rewrite gives the events that match a pattern another topic. Subscriptions are not rewritten. Immutable after New; safe
+// Rewrite gives the events that match a pattern another topic, and subscriptions another filter where that is
+// asked for. Immutable after New; safe
 // for concurrent use.
 type Rewrite struct {
+	filters  bool
 	name     string
 	pattern  event.Pattern
 	to       event.Template
@@ -38,7 +41,7 @@ type sessionName struct {
 
 // NewRewrite returns the policy of a specification.
 func NewRewrite(spec RewriteSpec) (*Rewrite, error) {
-	r := &Rewrite{name: "rewrite", tolerant: spec.OnError == "pass"}
+	r := &Rewrite{name: "rewrite", filters: spec.Subscriptions, tolerant: spec.OnError == "pass"}
 	if spec.Name != "" {
 		r.name = "rewrite:" + spec.Name
 	}
@@ -93,6 +96,22 @@ func (r *Rewrite) Apply(ctx *Context, ev *event.Event) Verdict {
 	ev.Topic = b[start:len(b):len(b)]
 	ev.Changed()
 	return Verdict{}
+}
+
+// Filter implements FilterPolicy.
+func (r *Rewrite) Filter(ctx *Context, from *event.Origin, filter []byte) []byte {
+	if !r.filters || from == nil || !event.Covers(r.pattern.Filter(), filter) {
+		return filter
+	}
+	ctx.caps = r.pattern.Captures(filter, ctx.caps[:0])
+	ctx.values = ctx.values[:0]
+	start := len(ctx.Scratch)
+	b, ok := r.to.AppendFilterTo(ctx.Scratch, func(name string) []byte { return r.lookup(ctx, from, name) })
+	ctx.Scratch = b
+	if !ok {
+		return nil
+	}
+	return b[start:len(b):len(b)]
 }
 
 // lookup returns the value of a name in the template, nil where there is none.

@@ -75,6 +75,20 @@ func (s *Session) MaySubscribe(filter []byte, q event.QoS, more int) policy.Verd
 	return h.shared.Chain().Subscribe(&h.ctx, s.Origin, inner, q)
 }
 
+// Filter is what the policies make of a filter that the client subscribes to or unsubscribes from; ok is false when that is
+// not a filter. It is filter itself, or memory of its own.
+func (s *Session) Filter(filter []byte) (to []byte, ok bool) {
+	h := s.host
+	_, inner, _, _ := event.SplitShared(filter)
+	h.ctx.Now, h.ctx.Session = h.clock.Now(), &s.policy
+	to, ok = h.shared.Chain().Filter(&h.ctx, s.Origin, inner)
+	if !ok || string(to) == string(inner) {
+		return filter, ok
+	}
+	whole := append(append([]byte(nil), filter[:len(filter)-len(inner)]...), to...)
+	return whole, len(whole) <= event.MaxTopic
+}
+
 // Subscribe adds subscriptions. done runs on the loop once every loop's events reach them, unless the session has ended
 // or lost its connection by then; the retained events follow it.
 func (s *Session) Subscribe(wants []Want, done func()) {

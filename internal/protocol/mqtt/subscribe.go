@@ -24,6 +24,12 @@ func (m *machine) subscribe(body []byte) error {
 		if err != nil {
 			return err
 		}
+		if code < 0x80 {
+			var ok bool
+			if f, ok = m.s.Filter(f); !ok {
+				code = m.refusal(wire.TopicFilterInvalid)
+			}
+		}
 		codes = append(codes, code)
 		if code < 0x80 {
 			_, _, shared, _ := event.SplitShared(f)
@@ -49,7 +55,11 @@ func (m *machine) may(f []byte, o wire.SubOptions, more int) (byte, error) {
 	}
 	v := m.s.MaySubscribe(f, event.QoS(o.QoS), more)
 	if v.Kind == policy.Pass {
-		return min(o.QoS, m.cfg.maxQoS), nil // [MQTT-3.8.4-8]
+		q := min(o.QoS, m.cfg.maxQoS) // [MQTT-3.8.4-8]
+		if v.Lowered {
+			q = min(q, byte(v.QoS))
+		}
+		return q, nil
 	}
 	switch r := Outcomes[v.Outcome].v5; r {
 	case wire.TopicNameInvalid:
@@ -80,6 +90,9 @@ func (m *machine) unsubscribe(body []byte) error {
 		f, ok := q.Next()
 		if !ok {
 			break
+		}
+		if to, ok := m.s.Filter(f); ok {
+			f = to
 		}
 		filters = append(filters, f)
 	}
