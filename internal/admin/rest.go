@@ -59,7 +59,7 @@ func newAPI(m *http.ServeMux, version string) huma.API {
 					"elsewhere a token is needed. Lists come in pages: next is the cursor of the following one. Errors are application/problem+json (RFC 9457).",
 			},
 			Components: &huma.Components{
-				Schemas:         huma.NewMapRegistry("#/components/schemas/", huma.DefaultSchemaNamer),
+				Schemas:         huma.NewMapRegistry("#/components/schemas/", schemaName),
 				SecuritySchemes: map[string]*huma.SecurityScheme{"token": {Type: "http", Scheme: "bearer", Description: "Made by windrose token create."}},
 			},
 		},

@@ -111,6 +111,7 @@ func (s *Server) tap(ctx context.Context, in *tapInput) (*huma.StreamResponse, e
 		"client", in.Client, "max", in.Max, "payloads", in.Payload)
 	return &huma.StreamResponse{Body: func(hc huma.Context) {
 		begin := time.Now()
+		defer s.taps.add(t, who, in)()
 		defer func() {
 			t.Close()
 			s.log.Info("a tap is closed", "by", who.Name, "remote", who.Remote, "after", time.Since(begin).Round(time.Millisecond).String(), "events", t.Count().Records,
@@ -185,4 +186,17 @@ func whereFilter(src string, loops int) (tap.Filter, error) {
 		in.Event = nil
 		return ok, err
 	}, nil
+}
+
+// schemaName names a type in the API's description. Those of package tap have its name before theirs: step and record are
+// words that others use too.
+func schemaName(t reflect.Type, hint string) string {
+	name := huma.DefaultSchemaNamer(t, hint)
+	for t.Kind() == reflect.Pointer || t.Kind() == reflect.Slice {
+		t = t.Elem()
+	}
+	if t.PkgPath() == reflect.TypeFor[tap.Record]().PkgPath() {
+		return "Tap" + name
+	}
+	return name
 }
