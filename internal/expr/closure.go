@@ -45,6 +45,7 @@ func (k *compiler) bool(e ast.Expr) (boolFn, bool) {
 					return no
 				case no:
 					return yes
+				default:
 				}
 				return bad
 			}, ok
@@ -59,6 +60,7 @@ func (k *compiler) bool(e ast.Expr) (boolFn, bool) {
 		case operators.Conditional:
 			return k.choose(e)
 		}
+	default:
 	}
 	f, ok := k.val(e)
 	if !ok {
@@ -135,6 +137,7 @@ func (k *compiler) logic(e ast.Expr, op string, decides tri) (boolFn, bool) {
 				return decides
 			case bad:
 				result = bad
+			default:
 			}
 		}
 		return result
@@ -153,6 +156,7 @@ func (k *compiler) choose(e ast.Expr) (boolFn, bool) {
 			return a(in)
 		case no:
 			return b(in)
+		default:
 		}
 		return bad
 	}, ok1 && ok2 && ok3
@@ -178,6 +182,7 @@ func (k *compiler) val(e ast.Expr) (valFn, bool) {
 		return k.boxed(e)
 	case ast.CallKind:
 		return k.call(e)
+	default:
 	}
 	return nil, false
 }
@@ -191,6 +196,7 @@ func (k *compiler) boxed(e ast.Expr) (valFn, bool) {
 			return val{k: vBool, n: 1}
 		case no:
 			return val{k: vBool}
+		default:
 		}
 		return errVal
 	}, ok
@@ -267,6 +273,7 @@ func (k *compiler) constant(e ast.Expr) (val, bool) {
 		if name, of, ok := member(e); ok && of == "sets" && !k.row {
 			return val{k: vSet, p: &box{set: k.o.Sets.Lookup(name)}}, true
 		}
+	default:
 	}
 	return errVal, false
 }
@@ -378,6 +385,7 @@ func (k *compiler) str(e ast.Expr) (func(in *Input) string, bool) {
 		if v := byName(trimDot(e.AsIdent())); v != nil && v.str != nil {
 			return v.str, true
 		}
+	default:
 	}
 	return nil, false
 }
@@ -401,6 +409,7 @@ func (k *compiler) path(e ast.Expr) (names []string, cbor, ok bool) {
 				return append(names, string(s)), cbor, ok
 			}
 		}
+	default:
 	}
 	return nil, false, false
 }

@@ -30,6 +30,7 @@ func (k *compiler) call(e ast.Expr) (valFn, bool) {
 				return a(in)
 			case no:
 				return b(in)
+			default:
 			}
 			return errVal
 		}, ok1 && ok2 && ok3
@@ -121,6 +122,7 @@ func (k *compiler) equals(e ast.Expr) (boolFn, bool) {
 			return same
 		case no:
 			return other
+		default:
 		}
 		fail(in)
 		return bad
@@ -417,6 +419,7 @@ func (in *Input) converted(v val, to string) (val, error) {
 				return errVal, errType
 			}
 			return doubleVal(f), nil
+		default:
 		}
 		return errVal, errType
 	}
@@ -451,6 +454,7 @@ func toInt(v val) (val, error) {
 		return intVal(s), nil
 	case vDuration:
 		return intVal(v.int()), nil
+	default:
 	}
 	return errVal, errType
 }
@@ -475,6 +479,7 @@ func toUint(v val) (val, error) {
 			return errVal, errType
 		}
 		return uintVal(n), nil
+	default:
 	}
 	return errVal, errType
 }

@@ -3,6 +3,7 @@ package expr
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"cel.dev/cel-go/cel"
 	"cel.dev/cel-go/common/ast"
@@ -102,6 +103,7 @@ func kindOf(t *cel.Type) Kind {
 		return Map
 	case types.NullTypeKind:
 		return Null
+	default:
 	}
 	return Any
 }
@@ -125,6 +127,7 @@ func (p *Predicate) Match(in *Input) (ok bool, err error) {
 		return true, nil
 	case no:
 		return false, nil
+	default:
 	}
 	return false, in.failed()
 }
@@ -151,7 +154,11 @@ var (
 
 // fail makes the closure's way to say why e has no value.
 func (k *compiler) fail(e ast.Expr, err error) func(in *Input) {
-	loc := k.tree.SourceInfo().GetStartLocation(leaf(e).ID())
-	ee := &EvalError{Src: k.src, Col: loc.Column() + 1, Err: err}
+	first := leaf(e)
+	col := k.tree.SourceInfo().GetStartLocation(first.ID()).Column() + 1
+	if first.Kind() == ast.IdentKind { // the place of a dotted name is its last dot
+		col = max(col-max(strings.LastIndexByte(trimDot(first.AsIdent()), '.'), 0), 1)
+	}
+	ee := &EvalError{Src: k.src, Col: col, Err: err}
 	return func(in *Input) { in.err = ee }
 }

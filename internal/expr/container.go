@@ -63,5 +63,6 @@ func (in *Input) walk(v val, f func(k, x val) bool) {
 				return
 			}
 		}
+	default:
 	}
 }

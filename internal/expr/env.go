@@ -302,6 +302,7 @@ func dotted(e ast.Expr) (string, bool) {
 		if n, ok := dotted(e.AsSelect().Operand()); ok {
 			return n + "." + e.AsSelect().FieldName(), true
 		}
+	default:
 	}
 	return "", false
 }
@@ -368,6 +369,7 @@ func (c *checked) names() Errors {
 			case operators.Index:
 				allow(call.Args()[0])
 			}
+		default:
 		}
 		if name, of, ok := member(e); ok {
 			switch of {
@@ -459,6 +461,7 @@ func children(e ast.Expr) []ast.Expr {
 			out = append(out, entry.AsStructField().Value())
 		}
 		return out
+	default:
 	}
 	return nil
 }

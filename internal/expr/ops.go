@@ -87,6 +87,7 @@ func order(a, b val) (c int, ok bool) {
 		switch a.k {
 		case vInt, vUint, vDouble, vString, vBytes, vBool, vTime, vDuration:
 			return unordered, true
+		default:
 		}
 		return 0, false
 	}
@@ -103,6 +104,7 @@ func order(a, b val) (c int, ok bool) {
 		return cmp.Compare(a.n, b.n), true
 	case vTime, vDuration:
 		return cmp.Compare(a.int(), b.int()), true
+	default:
 	}
 	return 0, false
 }
@@ -137,6 +139,7 @@ func (in *Input) equal(a, b val) tri {
 		return truth(a.s == b.s)
 	case vErr:
 		return bad
+	default:
 	}
 	return truth(a.n == b.n)
 }
@@ -224,6 +227,7 @@ func (in *Input) size(v val) (n int, ok bool) {
 			return true
 		})
 		return n, true
+	default:
 	}
 	return 0, false
 }
@@ -285,6 +289,7 @@ func (v val) index() (int64, bool) {
 		f := v.float()
 		i := int64(f)
 		return i, f >= math.MinInt64 && f < math.MaxInt64 && float64(i) == f
+	default:
 	}
 	return 0, false
 }
@@ -342,6 +347,7 @@ func (in *Input) find(m, key val) (v val, found bool) {
 		if i, ok := key.index(); ok {
 			return found1(in.cbor.MemberInt(toScan(m), scan.Value{Kind: scan.Int, N: uint64(i)}))
 		}
+	default:
 	}
 	return errVal, false
 }
@@ -403,6 +409,7 @@ func (in *Input) elem(l, i val) (val, error) {
 			return errVal, errIndex
 		}
 		return fromScan(v), nil
+	default:
 	}
 	return errVal, errType
 }
@@ -422,6 +429,7 @@ func (in *Input) elements(v val) cursor {
 		c.it = in.json.Iter(toScan(v))
 	case vCBORArray, vCBORObject:
 		c.it = in.cbor.Iter(toScan(v))
+	default:
 	}
 	return c
 }
@@ -446,6 +454,7 @@ func (c *cursor) next() (more bool, x val) {
 		if c.it.Next() {
 			return true, fromScan(c.it.Key)
 		}
+	default:
 	}
 	return false, errVal
 }

@@ -167,6 +167,7 @@ func rowValue(kind Kind, v any) any {
 		if x.Kind() == reflect.Bool {
 			return types.Bool(x.Bool())
 		}
+	default:
 	}
 	return types.DefaultTypeAdapter.NativeToValue(v)
 }

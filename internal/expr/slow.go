@@ -192,6 +192,7 @@ func toRef(in *Input, v val) ref.Val {
 			out[toRef(in, fromScan(it.Key))] = toRef(in, fromScan(it.Value()))
 		}
 		return types.NewRefValMap(types.DefaultTypeAdapter, out)
+	default:
 	}
 	return types.WrapErr(errType)
 }
@@ -207,6 +208,7 @@ func toScan(v val) scan.Value {
 		return scan.Value{Kind: scan.Object, Text: v.s}
 	case vCBORObject:
 		return scan.Value{Kind: scan.Object, CBOR: true, Text: v.s}
+	default:
 	}
 	return scan.Value{}
 }

@@ -77,6 +77,7 @@ func (v val) isMap() bool {
 	switch v.k {
 	case vMap, vAttrs, vHeaders, vVars, vSet, vJSONObject, vCBORObject:
 		return true
+	default:
 	}
 	return false
 }
@@ -106,6 +107,7 @@ func (v val) kind() Kind {
 		return List
 	case vErr:
 		return Any
+	default:
 	}
 	return Map
 }
@@ -137,6 +139,7 @@ func fromScan(v scan.Value) val {
 			return val{k: vCBORObject, s: v.Text}
 		}
 		return val{k: vJSONObject, s: v.Text}
+	default:
 	}
 	return errVal
 }

@@ -125,6 +125,7 @@ func (r Result) Int() (n int64, ok bool) {
 	case vDouble:
 		f := r.v.float()
 		return int64(f), f >= -1<<63 && f < 1<<63 && f == float64(int64(f))
+	default:
 	}
 	return 0, false
 }
@@ -138,6 +139,7 @@ func (r Result) Float() (f float64, ok bool) {
 		return float64(r.v.n), true
 	case vDouble:
 		return r.v.float(), true
+	default:
 	}
 	return 0, false
 }
@@ -160,6 +162,7 @@ func (r Result) AppendText(dst []byte) (out []byte, ok bool) {
 		return time.Unix(0, r.v.int()).UTC().AppendFormat(dst, time.RFC3339Nano), true
 	case vDuration:
 		return append(dst, time.Duration(r.v.int()).String()...), true
+	default:
 	}
 	return dst, false
 }
@@ -186,6 +189,7 @@ func native(in *Input, v val) any {
 		return time.Unix(0, v.int()).UTC()
 	case vDuration:
 		return time.Duration(v.int())
+	default:
 	}
 	if v.isList() {
 		out := []any{}
@@ -286,6 +290,7 @@ func (k Kind) celType() *cel.Type {
 		return cel.ListType(cel.DynType)
 	case Map:
 		return cel.MapType(cel.StringType, cel.DynType)
+	default:
 	}
 	return cel.DynType
 }

@@ -45,7 +45,7 @@ func (s *Set) Load(path string, inline []Entry) error {
 	if err != nil {
 		return fmt.Errorf("set %s: %w", s.name, err)
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // it was only read
 	info, err := f.Stat()
 	if err != nil {
 		return fmt.Errorf("set %s: %w", s.name, err)

@@ -143,6 +143,7 @@ func (b *builder) add(key, value string) error {
 		s, err := parseSpan(key)
 		b.ranges = append(b.ranges, s)
 		return err
+	default:
 	}
 	if b.n > MaxFilters {
 		return fmt.Errorf("more than %d topic filters", MaxFilters)
@@ -158,6 +159,7 @@ func (b *builder) build() *held {
 	case CIDRs:
 		c := newCIDRs(b.ranges, b.n)
 		return &held{content: c, bytes: int64(len(c.spans)) * int64(unsafe.Sizeof(span{}))}
+	default:
 	}
 	return &held{content: &topics{root: b.trie, n: b.n}, bytes: b.trie.bytes()}
 }
