@@ -42,6 +42,7 @@ type member struct {
 	got   []int
 	times []sample
 	acks  chan struct{}
+	gone  chan struct{} // closed when the connection has ended
 }
 
 // sample is how long an acknowledgement took, and when.
@@ -74,7 +75,7 @@ func enlist(addr string, tlsConf *tls.Config, id int, name string) (*member, err
 	if tlsConf != nil {
 		c = tls.Client(c, tlsConf)
 	}
-	m := &member{id: id, conn: c, acks: make(chan struct{}, 4)}
+	m := &member{id: id, conn: c, acks: make(chan struct{}, 4), gone: make(chan struct{})}
 	if _, err := c.Write(framed(0x10, append([]byte{0, 4, 'M', 'Q', 'T', 'T', 4, 2, 0, 0}, text(name)...))); err != nil {
 		return nil, fmt.Errorf("connect: %w", err)
 	}
@@ -183,7 +184,15 @@ func (m *member) publish(topic string, pause time.Duration, stop <-chan struct{}
 			select { // the last one may still be answered
 			case <-m.acks:
 				m.acked.Store(int64(n))
+			case <-m.gone:
 			case <-time.After(patience):
+			}
+			return
+		case <-m.gone:
+			select { // both may be there
+			case <-m.acks:
+				m.acked.Store(int64(n))
+			default:
 			}
 			return
 		}
@@ -208,6 +217,7 @@ func gather(t *testing.T, pairs int, plain, secure string, conf *tls.Config) *cr
 		t.Cleanup(func() { _ = m.conn.Close() })
 		c.wg.Go(func() {
 			err := m.read(subscribed)
+			close(m.gone)
 			c.ends.Add(1)
 			if !c.quiet.Load() {
 				c.errs <- fmt.Errorf("member %d: %w", m.id, err)

@@ -13,7 +13,7 @@ var layers = []struct {
 	layer   int
 }{
 	{"internal/event", 0},
-	{"internal/loop", 1}, {"internal/listen", 1}, {"internal/ws", 1}, {"internal/cloudevents", 1}, {"internal/fabric", 1},
+	{"internal/loop", 1}, {"internal/listen", 1}, {"internal/systemd", 1}, {"internal/ws", 1}, {"internal/cloudevents", 1}, {"internal/fabric", 1},
 	{"internal/identity", 1}, {"internal/config", 1}, {"internal/observe", 1}, {"internal/tap", 1},
 	{"internal/expr", 1}, {"internal/expr/*", 1},
 	{"internal/session", 2}, {"internal/policy", 2}, {"internal/route", 2}, {"internal/pool", 2}, {"internal/queue", 2},
@@ -197,7 +197,7 @@ func TestEventImportsNothing(t *testing.T) { report(t, checkEvent(load(t))) }
 var onlyImporter = []struct{ path, folder, reason string }{
 	{"github.com/nats-io/", "internal/fabric", "another engine can stand behind the fabric"},
 	{"github.com/spf13/cobra", "internal/cli", "flags are parsed in one place"},
-	{"golang.org/x/sys/unix", "internal/loop internal/listen internal/observe internal/cli internal/app",
+	{"golang.org/x/sys/unix", "internal/loop internal/listen internal/observe internal/cli internal/app internal/systemd",
 		"system calls stay near the sockets and the process"},
 	{"go.yaml.in/yaml/v3", "internal/config internal/identity internal/cli",
 		"one reader of configuration; the users file is the other file a person edits, and -o yaml the one that is written"},

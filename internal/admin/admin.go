@@ -55,8 +55,12 @@ type Options struct {
 	Logger       *slog.Logger
 	Logs         *observe.Logs // what the API may change of the log; nil: nothing
 	Version      string
-	Loopback     Role     // what a loopback address gives without a token
-	Tap          *tap.Hub // where single events are watched; nil: nowhere
+	Loopback     Role // what a loopback address gives without a token
+	// Upgrade takes a request away that is for a protocol that shares the address; false: it is for this server. It has
+	// passed the bound on connections and the check of Host, nothing else. nil: nobody shares it.
+	Upgrade  func(http.ResponseWriter, *http.Request) bool
+	Operable Operable // what can be told to reload and to drain; nil: nothing
+	Tap      *tap.Hub // where single events are watched; nil: nowhere
 	// Explain answers about an event that is not sent; nil: nobody does. An error that is no deadline is about the question.
 	Explain func(ctx context.Context, q tap.Question) (tap.Record, error)
 }
@@ -77,6 +81,7 @@ type Server struct {
 	origin   *http.CrossOriginProtection
 	tokens   *tokens // nil: none is known
 	attempts attempts
+	taps     openTaps
 
 	refused map[string]*observe.Counter // by reason; never written after New
 	handled map[string]*observe.Counter // by class of status code
@@ -278,6 +283,9 @@ type boundedConn struct {
 	net.Conn
 	release func()
 }
+
+// NetConn is the connection itself.
+func (c *boundedConn) NetConn() net.Conn { return c.Conn }
 
 // Close implements net.Conn.
 func (c *boundedConn) Close() error {

@@ -53,6 +53,7 @@ func (s *Server) routes() *http.ServeMux {
 	s.registerSessions()
 	s.registerDeadLetters()
 	s.registerLog()
+	s.registerConfig()
 	s.registerTap()
 	return m
 }

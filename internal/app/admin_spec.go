@@ -26,7 +26,7 @@ func (a *App) adminOptions() admin.Options {
 	b := a.node.boot
 	o := admin.Options{
 		Addr: b.Admin, Socket: b.AdminSpec.Socket, Group: b.Group, SocketNeeded: b.AdminSpec.Socket != "", Tokens: b.Tokens, Hosts: b.Hosts,
-		Registry: a.metrics, Node: (*status)(a), Logger: a.o.Logger.With(observe.ComponentKey, "admin"), Logs: a.o.Logs, Version: a.o.Version,
+		Registry: a.metrics, Node: (*status)(a), Operable: a, Logger: a.o.Logger.With(observe.ComponentKey, "admin"), Logs: a.o.Logs, Version: a.o.Version,
 	}
 	switch o.Socket {
 	case "":

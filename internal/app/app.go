@@ -45,6 +45,7 @@ type App struct {
 	history *config.History // nil: not opened yet
 	reloads reloads
 	drainer drainer
+	memory  memory
 
 	// Guarded by reloads.work.
 	parts       *parts // nil: not running
@@ -94,6 +95,7 @@ func New(o Options) (*App, error) {
 	a := &App{o: o, started: time.Now(), metrics: observe.NewRegistry(), poolParts: map[*destPool]*part{}, sourceParts: map[runner]*part{}}
 	a.notify = systemd.New()
 	a.reloads.register(a.metrics)
+	a.memory.configure(a.metrics, o.Logger, "/")
 	if a.node, err = build(snap, o.Logger, a.metrics); err != nil {
 		return nil, err
 	}
@@ -102,6 +104,7 @@ func New(o Options) (*App, error) {
 		o.Log.Register(a.metrics)
 	}
 	if ao := a.adminOptions(); ao.Addr != "" || ao.Socket != "" {
+		ao.Upgrade = a.upgrade
 		ao.Tap, ao.Explain = a.node.tap, a.node.explain
 		a.admin = admin.New(ao)
 	}
@@ -144,7 +147,11 @@ func (a *App) Run(ctx context.Context) error {
 	a.startPools(nil, g)
 	p.run(stopLoops, "loops", n.group.Run)
 	p.run(stopIndex, "trimmer", (&trimmer{sessions: n.meters.sessions.Value, sweep: func(now int64) { n.retained.Sweep(now) }}).Run)
-	if err := g.bind(); err != nil {
+	err := n.takeSockets()
+	if err == nil {
+		err = g.bind()
+	}
+	if err != nil {
 		a.reloads.work.Unlock()
 		if a.admin != nil {
 			err = errors.Join(err, a.admin.Close())
@@ -158,6 +165,11 @@ func (a *App) Run(ctx context.Context) error {
 	a.firstLoad(g)
 	a.reloads.work.Unlock()
 	p.run(stopAdmin, "admin", a.runAdmin)
+	p.run(stopAdmin, "certificates", a.watchExpiry)
+	p.run(stopAdmin, "memory", func(ctx context.Context) error { return a.memory.watch(ctx, a.o.Logger, a.shut) })
+	if a.notify != nil {
+		p.run(stopPools, "watchdog", a.watchdog)
+	}
 	p.run(stopAdmin, "log summaries", func(ctx context.Context) error { n.limited.Run(ctx); return nil })
 	a.banner()
 	a.o.Logger.Info("ready", "node", n.id, "after", time.Since(a.started).Round(time.Millisecond).String())
@@ -169,7 +181,7 @@ func (a *App) Run(ctx context.Context) error {
 
 // firstLoad notes the configuration with which the node came up.
 func (a *App) firstLoad(g *graph) {
-	x := &Reload{OK: true, How: "start", At: time.Now(), Took: time.Since(a.started), Hash: g.snap.Hash()}
+	x := &admin.Reload{OK: true, How: "start", At: time.Now(), Took: time.Since(a.started).Seconds(), Hash: g.snap.Hash()}
 	rev, err := a.record(g.snap, x.How)
 	if err != nil {
 		a.o.Logger.Warn("history", "error", err)
@@ -191,10 +203,8 @@ func (a *App) runAdmin(ctx context.Context) error {
 func (a *App) stop(p *parts) error {
 	n := a.node
 	a.notify.Stopping()
-	d := &a.drainer
-	d.mu.Lock()
-	d.set(stopping)
-	d.mu.Unlock()
+	a.notify.Extend(n.live.Load().spec.Drain.Wait + n.live.Load().spec.Drain.Time + 5*time.Second)
+	a.drainer.set(stopping)
 	a.reloads.work.Lock()
 	a.stopping = true
 	a.reloads.work.Unlock()

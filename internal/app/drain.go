@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/windrose-edc/windrose/internal/admin"
 	"github.com/windrose-edc/windrose/internal/session"
 )
 
@@ -106,13 +107,6 @@ func (n *node) release(ctx context.Context, rate float64, end time.Time) (ended 
 	return ended + n.sweep(ctx, session.Sweep{Why: session.Shutdown}, rate, end)
 }
 
-// Drain is what a node that drains is doing. A value.
-type Drain struct {
-	State string    `json:"state" enum:"serving,draining,drained,stopping"`
-	Since time.Time `json:"since,omitzero"`
-	Left  int       `json:"connections" doc:"Connections that are still open."`
-}
-
 // The states of a drain.
 const (
 	serving  = "serving"
@@ -140,9 +134,7 @@ func (a *App) StartDrain() error {
 		return errNotRunning
 	}
 	d := &a.drainer
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	switch d.state {
+	switch d.get() {
 	case stopping:
 		return errStopping
 	case draining, drained:
@@ -152,7 +144,7 @@ func (a *App) StartDrain() error {
 	s := a.node.live.Load().spec.Drain
 	a.shut()
 	a.o.Logger.Info("draining: no new sessions; connections are closed", "rate", s.Rate, "connections", a.node.connections())
-	d.part = a.parts.run(stopSources, "drain", func(ctx context.Context) error {
+	part := a.parts.run(stopSources, "drain", func(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
@@ -160,40 +152,51 @@ func (a *App) StartDrain() error {
 		}
 		n := a.node.release(ctx, s.Rate, time.Time{})
 		if ctx.Err() == nil {
-			d.mu.Lock()
 			d.set(drained)
-			d.mu.Unlock()
 			a.o.Logger.Info("drained", "closed", n)
 		}
 		return nil
 	})
+	d.mu.Lock()
+	d.part = part
+	d.mu.Unlock()
 	return nil
 }
 
-// set changes the state; mu is held.
-func (d *drainer) set(state string) { d.state, d.since = state, time.Now() }
+func (d *drainer) set(state string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.state != stopping { // there is no way back from it
+		d.state, d.since = state, time.Now()
+	}
+}
+
+func (d *drainer) get() string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.state == "" {
+		return serving
+	}
+	return d.state
+}
 
 // StopDrain takes clients again.
 func (a *App) StopDrain() error {
 	a.reloads.work.Lock()
 	defer a.reloads.work.Unlock()
 	d := &a.drainer
-	d.mu.Lock()
-	switch d.state {
+	switch d.get() {
 	case stopping:
-		d.mu.Unlock()
 		return errStopping
-	case "", serving:
-		d.mu.Unlock()
+	case serving:
 		return errNotDraining
 	}
+	d.mu.Lock()
 	part := d.part
 	d.mu.Unlock()
 	part.end()
 	part.wait()
-	d.mu.Lock()
 	d.set(serving)
-	d.mu.Unlock()
 	a.node.hear(a.parts.ctx, true)
 	a.shut()
 	a.o.Logger.Info("serving again")
@@ -201,11 +204,11 @@ func (a *App) StopDrain() error {
 }
 
 // Draining tells how far a drain is. Safe for concurrent use.
-func (a *App) Draining() Drain {
+func (a *App) Draining() admin.Drain {
 	d := &a.drainer
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	x := Drain{State: d.state, Since: d.since, Left: int(a.node.connections())}
+	x := admin.Drain{State: d.state, Since: d.since, Connections: int(a.node.connections())}
 	if x.State == "" {
 		x.State = serving
 	}
@@ -214,9 +217,11 @@ func (a *App) Draining() Drain {
 
 // shut opens or shuts the door for new sessions, for whatever reason there is.
 func (a *App) shut() {
-	switch state := a.drainer.state; {
-	case state != "" && state != serving:
+	switch {
+	case a.drainer.get() != serving:
 		a.node.shared.Shut(a.node.live.Load().spec.Drain.closed())
+	case a.memory.isShort():
+		a.node.shared.Shut(&session.Closed{Why: session.NoMemory})
 	default:
 		a.node.shared.Shut(nil)
 	}

@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"fmt"
+	"net"
 	"slices"
 
 	"github.com/windrose-edc/windrose/internal/config"
@@ -13,6 +14,7 @@ import (
 	"github.com/windrose-edc/windrose/internal/policy"
 	"github.com/windrose-edc/windrose/internal/pool"
 	"github.com/windrose-edc/windrose/internal/route"
+	"github.com/windrose-edc/windrose/internal/ws"
 )
 
 // graph is everything that one snapshot of the configuration describes, built and connected, over the node that stays. Parts
@@ -21,7 +23,7 @@ type graph struct {
 	*node
 	snap *config.Snapshot
 	spec *NodeSpec
-	plan *Plan
+	plan *plan
 	prev *graph // while it is being built; nil: there is none
 
 	tls       map[string]*listen.TLS
@@ -33,6 +35,7 @@ type graph struct {
 	sources   []runner // in the order of the snapshot
 	table     *route.Table
 	listeners []*listener
+	web       map[string]*ws.Server // by listener: whose WebSockets open at the admin address too
 
 	commits []func() // what cannot fail, and happens when the graph comes into force
 	starts  []func() // what begins once it is in force
@@ -48,6 +51,7 @@ type listener struct {
 
 	spec   listen.Spec
 	accept func(*loop.Conn) loop.Handler
+	web    *ws.Server // nil: nothing of it at the admin address
 }
 
 // destPool is a pool with what the status shows of it. Immutable once it runs.
@@ -68,7 +72,7 @@ type usersFile struct {
 }
 
 // graph makes the graph of a snapshot by the fates of the plan. Nothing of what works now is changed.
-func (n *node) graph(snap *config.Snapshot, plan *Plan) (*graph, error) {
+func (n *node) graph(snap *config.Snapshot, plan *plan) (*graph, error) {
 	g := &graph{node: n, snap: snap, spec: nodeSpec(snap), plan: plan, prev: n.live.Load(), tls: make(map[string]*listen.TLS), anonymous: make(map[string]bool)}
 	for _, step := range []func() error{g.buildTLS, g.buildAuth, g.buildChain, g.buildPools, g.buildRoutes, g.buildSources, g.buildListeners} {
 		if err := step(); err != nil {
@@ -375,7 +379,7 @@ func (g *graph) buildListeners() error {
 				return at(e, err)
 			}
 			g.anonymous[e.Name] = anonymous
-			g.listeners = append(g.listeners, &listener{name: e.Name, protocol: e.Kind, anonymous: anonymous, spec: spec, accept: accept})
+			g.listeners = append(g.listeners, &listener{name: e.Name, protocol: e.Kind, anonymous: anonymous, spec: spec, accept: accept, web: g.web[e.Name]})
 		}
 	}
 	return nil
@@ -420,7 +424,13 @@ func (g *graph) bind() error {
 }
 
 func (g *graph) bindNew(l *listener) (*listen.Listener, error) {
-	ln, err := listen.Bind(l.name, l.spec)
+	var ln *net.TCPListener
+	var err error
+	if passed := g.passedSocket(l.name, l.spec.Bind); passed != nil {
+		ln, err = listen.Share(passed) // it stays open for a listener of that name that comes again
+	} else {
+		ln, err = listen.Bind(l.name, l.spec)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -22,6 +22,7 @@ import (
 	"github.com/windrose-edc/windrose/internal/retain"
 	"github.com/windrose-edc/windrose/internal/route"
 	"github.com/windrose-edc/windrose/internal/session"
+	"github.com/windrose-edc/windrose/internal/systemd"
 	"github.com/windrose-edc/windrose/internal/tap"
 )
 
@@ -53,6 +54,7 @@ type node struct {
 	meters    *meters
 	slow      *slowWork
 
+	passed    []systemd.Socket      // that the service manager opened; set before the listeners open
 	laneCount atomic.Uint32         // of sources, ever
 	live      atomic.Pointer[graph] // what the configuration in force describes; never nil after New
 }
@@ -134,6 +136,30 @@ func sessionLimits(snap *config.Snapshot) session.Limits {
 	hand := map[string]session.HandOn{"session_end": session.HandOnEnd, "disconnect": session.HandOnDisconnect}
 	balance, _ := route.ParseBalance(s.Shared.Balance) // one of the words: the configuration was checked
 	return session.Limits{HandOn: hand[s.Shared.HandOn], Balance: balance, Queue: s.Queue, QueueBytes: s.QueueBytes, Window: s.MaxInflight, Receive: s.Receive, Sessions: s.Max, Subscriptions: s.Subs, Rule: rules[s.Overflow]}
+}
+
+// takeSockets takes what the service manager has opened for this process.
+func (n *node) takeSockets() (err error) {
+	n.passed, err = systemd.Sockets()
+	for _, s := range n.passed {
+		n.log.Info("socket of the service manager", "name", s.Name, "address", s.Listener.Addr().String())
+	}
+	return err
+}
+
+// passedSocket is the socket that the service manager opened for a listener: by its name, or by its address.
+func (n *node) passedSocket(name, bind string) *net.TCPListener {
+	for _, s := range n.passed {
+		if s.Name == name {
+			return s.Listener
+		}
+	}
+	for _, s := range n.passed {
+		if addr, err := net.ResolveTCPAddr("tcp", bind); err == nil && addr.String() == s.Listener.Addr().String() {
+			return s.Listener
+		}
+	}
+	return nil
 }
 
 // dataDir makes the folder for what the node keeps.

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/windrose-edc/windrose/internal/admin"
 	"github.com/windrose-edc/windrose/internal/config"
 	"github.com/windrose-edc/windrose/internal/listen"
 	"github.com/windrose-edc/windrose/internal/pool"
@@ -23,68 +24,25 @@ const (
 
 var fateWords = [...]string{starts: "start", keeps: "keep", changes: "change", ends: "end"}
 
-// Plan is what a reload does, or would do: one step for each part that does not simply go on. The reload builds its graph
-// by the same fates that the steps tell. Immutable once it is handed out.
-type Plan struct {
-	From  string `json:"from,omitempty" doc:"Hash of the configuration that is replaced."`
-	To    string `json:"to" doc:"Hash of the new configuration."`
-	Steps []Step `json:"steps" nullable:"false" doc:"What happens, in the order of the configuration's sections."`
+// Plan is what a reload does, or would do.
+type Plan = admin.Plan
 
+// plan is a Plan with the fates by which the reload builds its graph: the same that its steps tell. Immutable once it is made,
+// except for what counted adds to the steps.
+type plan struct {
+	*Plan
 	fates map[config.Ref]fate
 }
 
-// Step is what happens to one part.
-type Step struct {
-	Section string   `json:"section"`
-	Kind    string   `json:"kind,omitempty"`
-	Name    string   `json:"name,omitempty"`
-	Action  string   `json:"action" enum:"start,change,end,restart" doc:"restart: the change has no effect before the node is started again."`
-	Text    string   `json:"text" doc:"What happens, in words."`
-	Changes []string `json:"changes,omitempty" doc:"The keys that differ, in words."`
-
-	Connections *int `json:"connections,omitempty" doc:"Connections that are concerned; only of a running node."`
-	Dropped     *int `json:"dropped,omitempty" doc:"Sessions that end with their connection."`
-	Kept        *int `json:"kept,omitempty" doc:"Sessions that are kept for their clients' next connection."`
-	Queued      *int `json:"queued,omitempty" doc:"Events that wait in the pool."`
-}
-
-// Empty says whether nothing happens.
-func (p *Plan) Empty() bool { return len(p.Steps) == 0 }
-
-// Restart lists what has no effect before the node is started again.
-func (p *Plan) Restart() (texts []string) {
-	for _, s := range p.Steps {
-		if s.Action == restartAction {
-			texts = append(texts, s.Text)
-		}
-	}
-	return texts
-}
-
-// Lines is the plan in words, one line for each step.
-func (p *Plan) Lines() []string {
-	out := make([]string, 0, len(p.Steps))
-	for _, s := range p.Steps {
-		line := s.Text
-		if len(s.Changes) > 0 {
-			line += " (" + strings.Join(s.Changes, "; ") + ")"
-		}
-		out = append(out, line)
-	}
-	return out
-}
-
-const restartAction = "restart"
-
 // Diff says what becomes of a node that runs from when to takes its place, without counts.
-func Diff(from, to *config.Snapshot) *Plan { return newPlan(from, to, nodeSpec(from)) }
+func Diff(from, to *config.Snapshot) *Plan { return newPlan(from, to, nodeSpec(from)).Plan }
 
 func nodeSpec(s *config.Snapshot) *NodeSpec { return s.Single("node").(*NodeSpec) }
 
 // newPlan compares two snapshots; from is nil at the start. boot is what the node was started with: that alone decides about
 // what needs a restart.
-func newPlan(from, to *config.Snapshot, boot *NodeSpec) *Plan {
-	p := &Plan{To: to.Hash(), Steps: []Step{}, fates: map[config.Ref]fate{}}
+func newPlan(from, to *config.Snapshot, boot *NodeSpec) *plan {
+	p := &plan{&Plan{To: to.Hash(), Steps: []admin.Step{}}, map[config.Ref]fate{}}
 	if from == nil {
 		return p
 	}
@@ -161,8 +119,8 @@ func keysOf(s *config.Snapshot) map[config.Ref]string {
 }
 
 // step adds what one difference means.
-func (p *Plan) step(c *config.Change) {
-	s := Step{Section: c.Section, Kind: c.Kind, Name: c.Name}
+func (p *plan) step(c *config.Change) {
+	s := admin.Step{Section: c.Section, Kind: c.Kind, Name: c.Name}
 	switch c.Op {
 	case config.Added:
 		s.Action = fateWords[starts]
@@ -206,7 +164,7 @@ func (p *Plan) step(c *config.Change) {
 	case "retained", "log", "secrets", "attrs":
 		s.Text, s.Changes = c.String(), nil
 	default:
-		s.Action, s.Text, s.Changes = restartAction, c.String()+"; needs a restart", nil
+		s.Action, s.Text, s.Changes = admin.ActionRestart, c.String()+"; needs a restart", nil
 	}
 	p.Steps = append(p.Steps, s)
 }
@@ -278,7 +236,7 @@ func drainOf(e *config.Entry) string {
 
 // nodeSteps adds the keys of section node that differ: those that need a restart from what the node was started with, the
 // others from what it has now.
-func (p *Plan) nodeSteps(path string, boot, from, to reflect.Value) {
+func (p *plan) nodeSteps(path string, boot, from, to reflect.Value) {
 	for i := range to.NumField() {
 		f := to.Type().Field(i)
 		key := path + "." + f.Tag.Get("yaml")
@@ -288,14 +246,14 @@ func (p *Plan) nodeSteps(path string, boot, from, to reflect.Value) {
 		}
 		old, what := from, fateWords[changes]
 		if f.Tag.Get("restart") == "true" {
-			old, what = boot, restartAction
+			old, what = boot, admin.ActionRestart
 		}
 		o, n := old.Field(i).Interface(), to.Field(i).Interface()
 		if reflect.DeepEqual(o, n) {
 			continue
 		}
-		s := Step{Section: "node", Action: what, Text: fmt.Sprintf("%s %v becomes %v", key, quoteEmpty(o), quoteEmpty(n))}
-		if what == restartAction {
+		s := admin.Step{Section: "node", Action: what, Text: fmt.Sprintf("%s %v becomes %v", key, quoteEmpty(o), quoteEmpty(n))}
+		if what == admin.ActionRestart {
 			s.Text += ": needs a restart"
 		}
 		p.Steps = append(p.Steps, s)

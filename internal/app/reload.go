@@ -11,26 +11,11 @@ import (
 	"sync"
 	"time"
 
+	"github.com/windrose-edc/windrose/internal/admin"
 	"github.com/windrose-edc/windrose/internal/config"
 	"github.com/windrose-edc/windrose/internal/observe"
 	"github.com/windrose-edc/windrose/internal/session"
 )
-
-// Reload is what became of one attempt to bring a configuration into force. Immutable.
-type Reload struct {
-	OK       bool          `json:"ok" doc:"The configuration is in force."`
-	How      string        `json:"how" doc:"start, signal, api, watch, rollback."`
-	At       time.Time     `json:"at"`
-	Took     time.Duration `json:"took_ns" doc:"From reading the files to the swap."`
-	Hash     string        `json:"hash,omitempty" doc:"Of the configuration that is in force now."`
-	Revision string        `json:"revision,omitempty" doc:"In the history."`
-	Plan     *Plan         `json:"plan,omitempty" doc:"What it did."`
-	News     []string      `json:"news,omitempty" doc:"What files that are named by the configuration hold newly."`
-	Restart  []string      `json:"restart,omitempty" doc:"What has no effect before the node is started again."`
-	Error    string        `json:"error,omitempty" doc:"Why nothing was changed."`
-
-	Err error `json:"-"` // config.Errors where the files are wrong
-}
 
 // Errors of a reload.
 var (
@@ -44,8 +29,8 @@ type reloads struct {
 	work sync.Mutex // one reload at a time, and none while the node stops
 
 	mu      sync.Mutex
-	last    *Reload // of all
-	applied *Reload // the last that was in order
+	last    *admin.Reload // of all
+	applied *admin.Reload // the last that was in order
 	started time.Time
 
 	ok, failed *observe.Counter
@@ -66,13 +51,13 @@ func (r *reloads) register(m *observe.Registry) {
 	})
 }
 
-func (r *reloads) get() (last, applied *Reload) {
+func (r *reloads) get() (last, applied *admin.Reload) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.last, r.applied
 }
 
-func (r *reloads) note(x *Reload) {
+func (r *reloads) note(x *admin.Reload) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.last = x
@@ -88,19 +73,20 @@ func (r *reloads) note(x *Reload) {
 
 // LastReload is the last attempt to bring a configuration into force, and the last that was in order. Safe for concurrent
 // use.
-func (a *App) LastReload() (last, applied *Reload) { return a.reloads.get() }
+func (a *App) LastReload() (last, applied *admin.Reload) { return a.reloads.get() }
 
 // Reload reads the files again, those named by the configuration included, and brings them into force: the whole new graph is
 // built first, and what is wrong changes nothing. Parts whose key is the same go on as they are. Safe for concurrent use; one
 // reload waits for the other. how is a word for log, history and API. The result is never nil; its Err is the error.
-func (a *App) Reload(how string) *Reload {
+func (a *App) Reload(how string) *admin.Reload {
 	a.reloads.work.Lock()
 	defer a.reloads.work.Unlock()
-	x := &Reload{How: how, At: time.Now()}
+	x := &admin.Reload{How: how, At: time.Now()}
 	a.notify.Reloading()
 	defer a.notify.Ready()
 	x.Err = a.reload(x)
-	x.Took = time.Since(x.At)
+	took := time.Since(x.At)
+	x.Took = took.Seconds()
 	log := a.o.Logger.With(observe.ComponentKey, "reload")
 	g := a.node.live.Load()
 	x.Hash = g.snap.Hash()
@@ -117,18 +103,22 @@ func (a *App) Reload(how string) *Reload {
 		x.Revision = rev
 	}
 	a.reloads.note(x)
-	log.Info("reloaded", "how", how, "hash", x.Hash[:12], "revision", x.Revision, "took", x.Took.Round(time.Microsecond).String(), "steps", len(x.Plan.Steps))
-	for _, line := range append(x.Plan.Lines(), x.News...) {
-		log.Info("reload: " + line)
+	log.Info("reloaded", "how", how, "hash", x.Hash[:12], "revision", x.Revision, "took", took.Round(time.Microsecond).String(), "steps", len(x.Plan.Steps))
+	for i, line := range x.Plan.Lines() {
+		if x.Plan.Steps[i].Action == admin.ActionRestart {
+			log.Warn("reload: " + line)
+		} else {
+			log.Info("reload: " + line)
+		}
 	}
-	for _, line := range x.Restart {
-		log.Warn("reload: " + line)
+	for _, line := range x.News {
+		log.Info("reload: " + line)
 	}
 	a.warnExpiry()
 	return x
 }
 
-func (a *App) reload(x *Reload) error {
+func (a *App) reload(x *admin.Reload) error {
 	switch {
 	case a.parts == nil:
 		return errNotRunning
@@ -152,7 +142,7 @@ func (a *App) reload(x *Reload) error {
 		next.discard()
 		return err
 	}
-	x.Plan, x.News, x.Restart = a.counted(a.parts.ctx, plan, old), next.news, plan.Restart()
+	x.Plan, x.News, x.Restart = a.counted(a.parts.ctx, plan.Plan, old), next.news, plan.Restart()
 	a.swap(old, next)
 	return nil
 }
@@ -301,19 +291,30 @@ func (a *App) closeListener(l *listener) {
 
 var errListenerGone = errors.New("listener is no longer configured")
 
-// Plan says what a reload of that configuration would do to the running node. Safe for concurrent use.
-func (a *App) Plan(ctx context.Context, to *config.Snapshot) *Plan {
-	g := a.node.live.Load()
-	return a.counted(ctx, newPlan(g.snap, to, a.node.boot), g)
+// PlanReload implements admin.Operable.
+func (a *App) PlanReload(ctx context.Context) (*Plan, error) {
+	if a.o.Dev {
+		return nil, errNoFile
+	}
+	snap, err := Load(a.o.ConfigFiles...)
+	if err != nil {
+		return nil, err
+	}
+	return a.planFor(ctx, snap), nil
 }
 
-// PlanFiles is Plan for files that are not in place: roots are what was named, files what they hold. The error is config.Errors.
+// PlanFiles implements admin.Operable.
 func (a *App) PlanFiles(ctx context.Context, roots []string, files []config.WrittenFile) (*Plan, error) {
 	snap, err := schema().LoadWritten(roots, files)
 	if err != nil {
 		return nil, err
 	}
-	return a.Plan(ctx, snap), nil
+	return a.planFor(ctx, snap), nil
+}
+
+func (a *App) planFor(ctx context.Context, to *config.Snapshot) *Plan {
+	g := a.node.live.Load()
+	return a.counted(ctx, newPlan(g.snap, to, a.node.boot).Plan, g)
 }
 
 // counted adds to a plan how many it concerns now.
@@ -335,7 +336,7 @@ func (a *App) counted(ctx context.Context, p *Plan, g *graph) *Plan {
 			conns, dropped, kept := int(l.Open()), 0, c.Connected
 			if s.Action == fateWords[ends] {
 				dropped, kept = c.Ending, c.Connected-c.Ending
-				s.Text += fmt.Sprintf(": %s, %d sessions will be dropped, %d kept", plural(conns, "connection ends", "connections end"), dropped, kept)
+				s.Text += fmt.Sprintf(": %s, %s will be dropped, %d kept", plural(conns, "connection ends", "connections end"), plural(dropped, "session", "sessions"), kept)
 			} else {
 				s.Text += fmt.Sprintf(" (%s)", plural(conns, "connection", "connections"))
 			}

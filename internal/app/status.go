@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/windrose-edc/windrose/internal/admin"
 	"github.com/windrose-edc/windrose/internal/event"
@@ -27,6 +28,12 @@ func (s *status) Info() admin.Info {
 		i.Mode, i.Authority = "dev", "defaults"
 	}
 	i.Notes = append(i.Notes, n.adminNotes()...)
+	if c := s.configCheck(); !c.OK {
+		i.Notes = append(i.Notes, "Configuration: "+c.Text)
+	}
+	if last, applied := s.reloads.get(); last != nil && applied != nil && len(applied.Restart) > 0 {
+		i.Notes = append(i.Notes, "Waits for a restart: "+strings.Join(applied.Restart, "; "))
+	}
 	for _, l := range n.listeners {
 		if l.anonymous {
 			i.Notes = append(i.Notes, fmt.Sprintf("Anonymous clients are admitted on listener %s.", l.name))
@@ -38,9 +45,13 @@ func (s *status) Info() admin.Info {
 // Listeners implements admin.Node.
 func (s *status) Listeners() []admin.Listener {
 	var out []admin.Listener
+	state := "listening"
+	if (*App)(s).Draining().State != serving {
+		state = "draining"
+	}
 	for _, l := range s.now().listeners {
 		x := admin.Listener{Name: l.name, Protocol: l.protocol, Address: l.Addr().String(), TLS: l.Spec().TLS != "", Anonymous: l.anonymous,
-			State: "listening", Connections: int(l.Open()), Accepted: uint64(l.Accepted())}
+			State: state, Connections: int(l.Open()), Accepted: uint64(l.Accepted())}
 		for _, c := range l.Refused() {
 			x.Refused += uint64(c)
 		}
@@ -140,9 +151,26 @@ func (s *status) Totals() admin.Totals {
 	return t
 }
 
+// configCheck says whether the last reload was in order. A node whose configuration is older than its files works, so it stays
+// ready.
+func (s *status) configCheck() admin.Check {
+	c := admin.Check{Name: "config", OK: true, Text: "hash " + s.now().snap.Hash()[:12]}
+	if last, _ := s.reloads.get(); last != nil && !last.OK {
+		c.OK, c.Optional = false, true
+		c.Text += fmt.Sprintf("; the reload at %s (%s) failed and changed nothing: %s", last.At.Format(time.RFC3339), last.How, last.Error)
+	}
+	return c
+}
+
 // Checks implements admin.Node.
 func (s *status) Checks() []admin.Check {
-	out := []admin.Check{{Name: "config", OK: true, Text: "hash " + s.now().snap.Hash()[:12]}}
+	out := []admin.Check{s.configCheck()}
+	if d := (*App)(s).Draining(); d.State != serving {
+		out = append(out, admin.Check{Name: "drain", Text: fmt.Sprintf("%s since %s, %d connections left", d.State, d.Since.Format(time.RFC3339), d.Connections)})
+	}
+	if text := s.memory.short(); text != "" {
+		out = append(out, admin.Check{Name: "memory", Optional: true, Text: text})
+	}
 	for _, l := range s.now().listeners {
 		out = append(out, admin.Check{Name: "listener/" + l.name, OK: true, Text: l.Addr().String()})
 	}

@@ -131,7 +131,7 @@ func (e *env) root() *cobra.Command {
 		}
 	}
 	add("node", e.devCommand(), e.runCommand())
-	add("ops", e.tapCommand(), e.explainCommand(), e.configCommand(), e.healthCommand(), e.userCommand(), e.versionCommand())
+	add("ops", e.tapCommand(), e.explainCommand(), e.configCommand(), e.healthCommand(), e.drainCommand(), e.userCommand(), e.versionCommand())
 	add("client", e.pubCommand(), e.subCommand(), e.benchCommand())
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		e.verb = verbOf(c)

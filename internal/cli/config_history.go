@@ -220,7 +220,7 @@ func keepCurrent(h *config.History, r *config.Revision) error {
 }
 
 // reloadPath is where the admin API takes the wish to reload.
-const reloadPath = "/api/v1/reload"
+const reloadPath = "/api/v1/config/reload"
 
 // reloadNode tells a node to reload. Nobody answering is no error: there is no node to tell.
 func (e *env) reloadNode(ctx context.Context, addr string) error {

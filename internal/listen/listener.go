@@ -95,6 +95,20 @@ func Bind(name string, s Spec) (*net.TCPListener, error) {
 	return ln.(*net.TCPListener), nil
 }
 
+// Share returns another descriptor of a listening socket.
+func Share(ln *net.TCPListener) (*net.TCPListener, error) {
+	f, err := ln.File()
+	if err != nil {
+		return nil, fmt.Errorf("share the socket of %s: %w", ln.Addr(), err)
+	}
+	defer func() { _ = f.Close() }() // the listener has its own
+	next, err := net.FileListener(f)
+	if err != nil {
+		return nil, fmt.Errorf("share the socket of %s: %w", ln.Addr(), err)
+	}
+	return next.(*net.TCPListener), nil
+}
+
 // BindError says that an address cannot be taken. Immutable.
 type BindError struct {
 	Name, Addr string
@@ -183,6 +197,12 @@ func (l *Listener) Name() string { return l.name }
 
 // Spec is what it was opened with.
 func (l *Listener) Spec() Spec { return l.spec }
+
+// Take lets a connection in that somebody else accepted: loop.Listener.Take. An admin server that shares its port gives
+// such ones.
+func (l *Listener) Take(nc *net.TCPConn, early []byte, accept func(*loop.Conn) loop.Handler) error {
+	return l.ln.Take(nc, early, accept)
+}
 
 // Addr is the address listened on, with the port that the system chose where bind says 0.
 func (l *Listener) Addr() net.Addr { return l.ln.Addr() }
