@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -194,6 +195,70 @@ func TestTransports(t *testing.T) {
 	}
 	if got := ending(t, nc); !strings.HasSuffix(got, "\x88\x02\x03\xe9") {
 		t.Errorf("when the node stops: %q, want 1001", got)
+	}
+}
+
+// TestWebSocketAtAdmin: MQTT over WebSocket and the admin server on one port.
+func TestWebSocketAtAdmin(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts a server; not in -short")
+	}
+	t.Parallel()
+	n := startNode(t, `windrose: v1
+node: { name: n1, admin: "127.0.0.1:${ADMIN}", data: data }
+listeners: { web: { mqtt: { bind: "127.0.0.1:${WS}", anonymous: true, max_connections: 300, websocket: { admin: true } } } }
+`)
+	admin := n.ports["ADMIN"]
+	var clients []*raw
+	for i := range 299 { // more than the admin server holds connections
+		clients = append(clients, clientOver(t, overWebSocket(overTCP), admin, hello{id: "c" + strconv.Itoa(i)}))
+	}
+	sub := clientOver(t, overWebSocket(overTCP), n.ports["WS"], hello{id: "sub"})
+	sub.subscribe("x", 0)
+	payload := strings.Repeat("p", 100_000)
+	for i := 0; i < len(clients); i += 50 {
+		clients[i].publish("x", []byte(payload), 1)
+		if code, _ := clients[i].puback(1); code != 0 {
+			t.Errorf("PUBACK %#x", code)
+		}
+		if _, got, _, _ := sub.message(sub.expect(publishKind)); string(got) != payload {
+			t.Errorf("%d bytes", len(got))
+		}
+	}
+	n.await(300, "windrose_websocket_opened_connections_total")
+	if _, err := overWebSocket(overTCP)(t.Context(), admin); err == nil {
+		t.Error("one more than max_connections was let in")
+	}
+	for _, path := range []string{"/", "/livez", "/metrics"} {
+		if status, _, err := get("http://127.0.0.1:" + admin + path); status != 200 || err != nil {
+			t.Errorf("%s: %d %v", path, status, err)
+		}
+	}
+	request := "GET /mqtt HTTP/1.1\r\nHost: 127.0.0.1:" + admin + "\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n" +
+		"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Protocol: mqtt\r\n"
+	clients[0].disconnect()
+	clients[1].disconnect()
+	n.await(298, "windrose_loop_open_connections")
+	for change, want := range map[[2]string]string{
+		{"", ""}: "101", {"", "Origin: https://evil.example\r\n"}: "403", {"", "Origin: http://127.0.0.1:" + admin + "\r\n"}: "101",
+		{"Host: 127.0.0.1", "Host: rebound.example"}: "421", {"Version: 13", "Version: 12"}: "426", {"Upgrade: websocket\r\n", ""}: "426",
+		{"GET /mqtt", "GET /other"}: "404", {"", "Content-Length: 3\r\n"}: "400", {"GET", "POST"}: "405",
+	} {
+		nc, err := overTCP(t.Context(), admin)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := request + change[1]
+		if change[0] != "" {
+			text = strings.Replace(request, change[0], change[1], 1)
+		}
+		_ = nc.SetDeadline(time.Now().Add(patience))
+		_, err = io.WriteString(nc, text+"\r\n")
+		line, rerr := bufio.NewReader(nc).ReadString('\n')
+		if err != nil || !strings.HasPrefix(line, "HTTP/1.1 "+want+" ") {
+			t.Errorf("%q: %q %v %v, want %s", change, line, err, rerr, want)
+		}
+		nc.Close()
 	}
 }
 

@@ -36,6 +36,9 @@ func (s *Server) guard(next http.Handler) http.Handler {
 			problem(rec, r, http.StatusMisdirectedRequest, "this address answers to localhost and loopback addresses only: open it as http://localhost:PORT/")
 			return
 		}
+		if s.o.Upgrade != nil && s.o.Upgrade(rec, r) {
+			return
+		}
 		if err := s.origin.Check(r); err != nil {
 			s.refused["origin"].Inc()
 			problem(rec, r, http.StatusForbidden, "a web page of another origin may not change anything here")

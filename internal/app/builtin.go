@@ -84,7 +84,7 @@ func mqttListener(n *graph, name string, spec any) (func(*loop.Conn) loop.Handle
 	}
 	accept := srv.Accept
 	if s.WebSocket != nil {
-		accept = ws.NewServer(ws.Options{Listener: name, Spec: *s.WebSocket, Protocols: mqtt.Subprotocols(), Code: mqtt.CloseCode, Metrics: n.metrics}, accept).Accept
+		accept = n.webSocket(name, &s.Spec, ws.Options{Protocols: mqtt.Subprotocols(), Code: mqtt.CloseCode}, accept)
 	}
 	return accept, s.Spec, s.Anonymous, nil
 }

@@ -42,6 +42,17 @@ func (s *listenSock) init(n *Listener, ln *net.TCPListener) error {
 	if err = errors.Join(err, os.NewSyscallError("fcntl", dupErr)); err != nil {
 		return err
 	}
+	if err := setOptions(s.fd); err != nil {
+		_ = unix.Close(s.fd)
+		return err
+	}
+	s.pause.Init(s)
+	s.batch = make([][]passed, len(n.g.loops))
+	return nil
+}
+
+// setOptions makes a socket as all connections are.
+func setOptions(fd int) error {
 	for _, o := range [...][3]int{
 		{unix.IPPROTO_TCP, unix.TCP_NODELAY, 1},
 		{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1}, // peers that vanish while nothing is to be sent
@@ -49,13 +60,10 @@ func (s *listenSock) init(n *Listener, ln *net.TCPListener) error {
 		{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, 60},
 		{unix.IPPROTO_TCP, unix.TCP_KEEPCNT, 5},
 	} {
-		if err := unix.SetsockoptInt(s.fd, o[0], o[1], o[2]); err != nil {
-			_ = unix.Close(s.fd)
+		if err := unix.SetsockoptInt(fd, o[0], o[1], o[2]); err != nil {
 			return os.NewSyscallError("setsockopt", err)
 		}
 	}
-	s.pause.Init(s)
-	s.batch = make([][]passed, len(n.g.loops))
 	return nil
 }
 
@@ -147,7 +155,7 @@ func (n *Listener) acceptSome(l *Loop) {
 		}
 		to := n.g.Pick()
 		to.load.Add(1)
-		n.sock.batch[to.id] = append(n.sock.batch[to.id], passed{raw, remote, n})
+		n.sock.batch[to.id] = append(n.sock.batch[to.id], passed{sock: raw, remote: remote, ln: n})
 	}
 	n.sock.passOn()
 }

@@ -63,6 +63,6 @@ func (s *listenSock) accept() {
 		_ = nc.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: 300 * time.Second, Interval: 60 * time.Second, Count: 5})
 		to := s.n.g.Pick()
 		to.load.Add(1)
-		to.pass([]passed{{rawSock{nc}, remote, s.n}})
+		to.pass([]passed{{sock: rawSock{nc}, remote: remote, ln: s.n}})
 	}
 }

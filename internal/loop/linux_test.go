@@ -40,7 +40,7 @@ func TestSlotReuseWithinATurn(t *testing.T) {
 		}
 		n.open.Add(1)
 		l.load.Add(1)
-		l.adopt(passed{rawSock{int32(fd)}, other.c.RemoteAddr(), n})
+		l.adopt(passed{sock: rawSock{int32(fd)}, remote: other.c.RemoteAddr(), ln: n})
 		c := l.conns[slot]
 		if c == nil || c.sock.gen == gen {
 			t.Fatal("the slot was not used again, the test proves nothing")

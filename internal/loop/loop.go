@@ -71,6 +71,7 @@ type passed struct {
 	sock   rawSock
 	remote netip.AddrPort
 	ln     *Listener
+	taken  *taken // nil: by the listener itself
 }
 
 // epoch is the start of the process in both clocks.
@@ -234,12 +235,19 @@ func (l *Loop) runPosted() {
 func (l *Loop) adopt(p passed) {
 	c := &Conn{loop: l, ln: p.ln}
 	c.setRemote(p.remote)
-	if p.ln.opt.TLS != nil && !p.ln.opt.Proxy {
+	switch {
+	case p.taken != nil:
+		c.state = stOpen
+	case p.ln.opt.TLS != nil && !p.ln.opt.Proxy:
 		c.state = stTLS
 	}
 	c.sock.init(c, p.sock)
 	if err := l.enroll(c); err != nil {
 		c.Close(err)
+		return
+	}
+	if p.taken != nil {
+		c.openTaken(p.taken)
 		return
 	}
 	l.begin(c)
@@ -284,10 +292,12 @@ func (c *Conn) proceed() {
 }
 
 // open gives the connection its handler.
-func (c *Conn) open() {
+func (c *Conn) open() { c.openWith(c.ln.opt.Accept) }
+
+func (c *Conn) openWith(accept func(*Conn) Handler) {
 	c.state = stOpen
 	debugEnter(c.loop, "accept")
-	c.h = c.ln.opt.Accept(c)
+	c.h = accept(c)
 	debugLeave(c.loop)
 	if c.h == nil {
 		if c.state == stOpen {

@@ -127,11 +127,16 @@ func mayBegin(b []byte) bool {
 	return true
 }
 
-// begin gives a connection that has its answer to the protocol.
-func (s *Server) begin(c *loop.Conn) {
+// frame gives a connection whose answer is written its framing, and makes the protocol's handler; nil: it is refused.
+func (s *Server) frame(c *loop.Conn) loop.Handler {
 	s.opened.Inc()
 	c.SetFraming(&framing{decoder: decoder{maxFrame: uint64(s.o.Spec.MaxFrame)}, s: s})
-	h := s.next(c)
+	return s.next(c)
+}
+
+// begin gives a connection that has its answer to the protocol.
+func (s *Server) begin(c *loop.Conn) {
+	h := s.frame(c)
 	if h == nil {
 		c.CloseAfterFlush(errRefused, handshakeLimit)
 		return
