@@ -132,8 +132,8 @@ type Pool struct {
 	waiting  list[*item]    // those with an open ticket, by deadline
 	flying   list[*attempt] // attempts without an answer, by time of sending
 	tokens   map[uint64]*item
-	dry      map[uint64]uint32 // traces of refused events that are not sent, by token; nil: none
-	open     list[*item]       // undecided, by time of refusal
+	dry      map[uint64]dryRefusal // of events that are not sent, by token; nil: none
+	open     list[*item]           // undecided, by time of refusal
 	openSize int64
 	dead     deadLetters
 	stopping bool  // no new events

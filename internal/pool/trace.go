@@ -60,6 +60,13 @@ func (p *Pool) traceFrom(ev *event.Event) {
 	}
 }
 
+// dryRefusal is what was said of an event that is not sent. A value.
+type dryRefusal struct {
+	trace   uint32
+	outcome event.Outcome
+	detail  string
+}
+
 // dryMax bounds the refusals of events that are not sent and about which the fan-in has not decided.
 const dryMax = 1024
 
@@ -123,10 +130,10 @@ func (l *Leg) explain(ev *event.Event, t event.Ticket) {
 		say("refused", answer, detail)
 		p.mu.Lock()
 		if p.dry == nil {
-			p.dry = make(map[uint64]uint32)
+			p.dry = make(map[uint64]dryRefusal)
 		}
 		if len(p.dry) < dryMax {
-			p.dry[t.Token] = ev.Trace
+			p.dry[t.Token] = dryRefusal{ev.Trace, answer, detail}
 		}
 		p.mu.Unlock()
 	case t.Waits() || ev.QoS > event.AtMostOnce: // promised
@@ -139,7 +146,7 @@ func (l *Leg) explain(ev *event.Event, t event.Ticket) {
 
 // decideDry is Decide for an event that is not sent; mu is held.
 func (p *Pool) decideDry(token uint64, park bool) {
-	id, ok := p.dry[token]
+	r, ok := p.dry[token]
 	if !ok {
 		return
 	}
@@ -147,6 +154,7 @@ func (p *Pool) decideDry(token uint64, park bool) {
 		p.dry = nil
 	}
 	if park {
-		p.tap.Step(id, tap.Step{Step: tap.StepTarget, Kind: tap.KindPool, Name: p.name, Verdict: "dead_letter"}, 0)
+		p.tap.Step(r.trace, tap.Step{Step: tap.StepTarget, Kind: tap.KindPool, Name: p.name, Verdict: "dead_letter", Outcome: r.outcome.String(),
+			Detail: r.detail}, 0)
 	}
 }
