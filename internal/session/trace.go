@@ -131,6 +131,7 @@ func refusal(v policy.Verdict) string {
 		return v.Outcome.String()
 	case policy.Drop:
 		return event.Accepted.String()
+	case policy.Pass, policy.Park:
 	}
 	return ""
 }
