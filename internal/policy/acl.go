@@ -18,8 +18,20 @@ type ACLSpec struct {
 	Topic    string   `yaml:"topic" required:"true" unit:"filter" doc:"Topic filter; {client}, {user} and {attrs.NAME} stand for values of the session." example:"site/{attrs.tenant}/{client}/#"`
 	Client   string   `yaml:"client" doc:"Only clients whose id fits; * stands for any text." example:"pump-*"`
 	User     string   `yaml:"user" doc:"Only users whose name fits; * stands for any text."`
-	MaxQoS   string   `yaml:"max_qos" enum:"0|1|2" default:"2" doc:"Highest QoS that a subscription is granted that this rule allows."`
+	MaxQoS   GrantQoS `yaml:"max_qos" enum:"0|1|2" default:"2" doc:"Highest QoS that a subscription is granted that this rule allows."`
 	Listener []string `yaml:"listener" ref:"listeners" single:"true" doc:"Only on these listeners."`
+}
+
+// GrantQoS is a QoS as text, so that a rule which says nothing of it is told from one that says 0. A value.
+type GrantQoS string
+
+// UnmarshalText takes 0, 1 and 2.
+func (q *GrantQoS) UnmarshalText(b []byte) error {
+	if len(b) != 1 || b[0] < '0' || b[0] > '2' {
+		return fmt.Errorf("want 0, 1 or 2, not %q", b)
+	}
+	*q = GrantQoS(b)
+	return nil
 }
 
 // Validate says what is wrong with a rule.

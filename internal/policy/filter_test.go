@@ -64,7 +64,7 @@ func TestSubscriptionsAreChanged(t *testing.T) {
 		}
 	}
 	for _, bad := range []string{"3", "-1", "x"} {
-		if _, err := NewACL([]ACLSpec{{Allow: []string{"subscribe"}, Topic: "#", MaxQoS: bad}}); err == nil {
+		if _, err := NewACL([]ACLSpec{{Allow: []string{"subscribe"}, Topic: "#", MaxQoS: GrantQoS(bad)}}); err == nil {
 			t.Errorf("max_qos %s taken", bad)
 		}
 	}
