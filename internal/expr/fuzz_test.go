@@ -86,7 +86,7 @@ func FuzzClosures(f *testing.F) {
 }
 
 // The same as a property.
-func TestClosuresAgreeWithCEL(t *testing.T) {
+func TestClosuresAgreeWithCELProperty(t *testing.T) {
 	covered, all := 0, 0
 	rapid.Check(t, func(t *rapid.T) {
 		all++

@@ -204,7 +204,7 @@ func FuzzCBOR(f *testing.F) {
 	})
 }
 
-func TestCBORMapsOfAnySize(t *testing.T) {
+func TestCBORMapsOfAnySizeProperty(t *testing.T) {
 	var d Doc
 	rapid.Check(t, func(t *rapid.T) {
 		m := rapid.MapOfN(rapid.OneOf(rapid.StringMatching(`[a-z]{0,12}`).AsAny(), rapid.Int64().AsAny()), rapid.Float64().AsAny(), 0, 40).Draw(t, "members")

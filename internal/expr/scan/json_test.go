@@ -250,7 +250,7 @@ func FuzzJSON(f *testing.F) {
 }
 
 // Objects on both sides of the bound where searching changes.
-func TestJSONObjectsOfAnySize(t *testing.T) {
+func TestJSONObjectsOfAnySizeProperty(t *testing.T) {
 	var d Doc
 	rapid.Check(t, func(t *rapid.T) {
 		m := rapid.MapOfN(rapid.StringMatching(`[a-z]{0,12}`), rapid.Int64(), 0, 40).Draw(t, "members")

@@ -50,7 +50,7 @@ func TestStringsAndMaps(t *testing.T) {
 }
 
 // A table is a map.
-func TestTableIsAMap(t *testing.T) {
+func TestTableIsAMapProperty(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		want := rapid.MapOf(rapid.StringN(0, 6, -1), rapid.String()).Draw(t, "entries")
 		b := newBuilder(Map, rapid.IntRange(0, 3).Draw(t, "hint"))
@@ -104,7 +104,7 @@ func TestCIDRs(t *testing.T) {
 }
 
 // Ranges agree with netip, prefix by prefix.
-func TestCIDRsAgreeWithNetip(t *testing.T) {
+func TestCIDRsAgreeWithNetipProperty(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var prefixes []netip.Prefix
 		b := newBuilder(CIDRs, 0)
@@ -131,7 +131,7 @@ func TestCIDRsAgreeWithNetip(t *testing.T) {
 }
 
 // MQTT 5, section 4.7: the same answers as filter by filter.
-func TestTopicsAgreeWithTheFilter(t *testing.T) {
+func TestTopicsAgreeWithTheFilterProperty(t *testing.T) {
 	level := rapid.SampledFrom([]string{"a", "b", "", "$x", "+"})
 	rapid.Check(t, func(t *rapid.T) {
 		var filters []string
