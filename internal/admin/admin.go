@@ -82,6 +82,7 @@ type Server struct {
 	tokens   *tokens // nil: none is known
 	attempts attempts
 	taps     openTaps
+	top      topper
 
 	refused map[string]*observe.Counter // by reason; never written after New
 	handled map[string]*observe.Counter // by class of status code

@@ -51,6 +51,7 @@ func (s *Server) routes() *http.ServeMux {
 	s.registerStatus()
 	s.registerObjects()
 	s.registerSessions()
+	s.registerTop()
 	s.registerDeadLetters()
 	s.registerLog()
 	s.registerConfig()

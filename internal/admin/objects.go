@@ -22,6 +22,7 @@ func (s *Server) registerObjects() {
 	objects(s, "route", "Routes, in the order in which events meet them.", n.Routes, func(r *Route) string { return r.Name })
 	objects(s, "policy", "Policies with their verdicts, in the order in which events meet them.", n.Policies, func(p *Policy) string { return p.Name })
 	objects(s, "source", "Sources, in the order of the configuration.", n.Sources, func(x *Source) string { return x.Name })
+	objects(s, "tap", "Taps that somebody reads now, in the order in which they were opened.", s.taps.rows, func(t *OpenTap) string { return t.ID })
 	register(s, operation{id: "list-retained", method: http.MethodGet, path: "/api/v1/retained", group: "retained", summary: "List retained events",
 		doc: "The last event of each topic that matches the filter, in the order of the topics. As in MQTT, # does not match topics that begin with $."},
 		func(ctx context.Context, in *retainedInput) (*answer[Page[Retained]], error) {

@@ -188,7 +188,7 @@ func (a *adminClient) send(ctx context.Context, method, path, ifMatch string, bo
 	if res.StatusCode < 300 {
 		return res, nil
 	}
-	defer func() { _ = res.Body.Close() }()                     // what it says is read
+	defer func() { _ = res.Body.Close() }()                 // what it says is read
 	b, _ := io.ReadAll(io.LimitReader(res.Body, maxHealth)) // an answer that is cut off is said as its status
 	e := &apiError{}
 	if json.Unmarshal(b, e) != nil || e.Status == 0 {

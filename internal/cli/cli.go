@@ -121,7 +121,6 @@ func (e *env) root() *cobra.Command {
 			"and delivers them to subscribers, brokers and webhooks, acknowledged as promised.\n\n" +
 			"Start with: windrose dev",
 		SilenceErrors: true, SilenceUsage: true,
-		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
 	root.AddGroup(&cobra.Group{ID: "node", Title: "Run a node"}, &cobra.Group{ID: "ops", Title: "Operate"}, &cobra.Group{ID: "client", Title: "Be a client"})
 	add := func(group string, cmds ...*cobra.Command) {
@@ -131,8 +130,11 @@ func (e *env) root() *cobra.Command {
 		}
 	}
 	add("node", e.devCommand(), e.runCommand())
+	add("ops", e.getCommand(), e.describeCommand(), e.kickCommand(), e.topCommand(), e.deadLettersCommand(), e.tokenCommand(), e.manCommand())
 	add("ops", e.tapCommand(), e.explainCommand(), e.configCommand(), e.healthCommand(), e.drainCommand(), e.userCommand(), e.versionCommand())
 	add("client", e.pubCommand(), e.subCommand(), e.benchCommand())
+	root.SetCompletionCommandGroupID("ops")
+	root.SetHelpCommandGroupID("ops")
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		e.verb = verbOf(c)
 		return err
@@ -177,6 +179,9 @@ func (e *env) group(use, short string, cmds ...*cobra.Command) *cobra.Command {
 	})
 	c.SuggestionsMinimumDistance = 2
 	c.AddCommand(cmds...)
+	if len(cmds) > 0 {
+		c.Example = cmds[0].Example
+	}
 	return c
 }
 

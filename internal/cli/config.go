@@ -88,6 +88,7 @@ func checkErrors(err error) []checkError {
 func (e *env) configShowCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "show [FILE|DIR]...", Short: "Print the whole configuration with its defaults; secrets by their names", Args: cobra.ArbitraryArgs,
+		Example: "  windrose config show -c windrose.yaml --redacted",
 		Long: "With --rendered, as is the default, what the environment says is filled in; with --redacted it stays ${env.NAME},\n" +
 			"so that the output can be handed to others.",
 	}
@@ -115,7 +116,7 @@ func (e *env) configShowCommand() *cobra.Command {
 }
 
 func (e *env) configSchemaCommand() *cobra.Command {
-	c := &cobra.Command{Use: "schema", Short: "Print the JSON Schema of the configuration", Args: e.args(cobra.NoArgs, "no arguments")}
+	c := &cobra.Command{Use: "schema", Short: "Print the JSON Schema of the configuration", Example: "  windrose config schema > windrose.schema.json", Args: e.args(cobra.NoArgs, "no arguments")}
 	c.RunE = e.do(func(*cobra.Command, []string) error {
 		_, err := e.out.Write(app.Schema().JSONSchema())
 		return err

@@ -99,16 +99,8 @@ func kinds() []kind {
 		kindOf("sources", "source", "name", []string{"NAME", "TYPE", "POOL", "FILTERS", "PENDING"}, func(s *admin.Source) (string, []string) {
 			return s.Name, []string{s.Name, s.Type, dash(s.Pool), strings.Join(s.Filters, ","), num(s.Pending)}
 		}),
-		kindOf("taps", "tap", "id", []string{"ID", "BY", "WHERE", "RECORDS", "DROPPED", "ENDS"}, func(t *map[string]any) (string, []string) {
-			cell := func(keys ...string) string {
-				for _, k := range keys {
-					if v, ok := (*t)[k]; ok {
-						return fmt.Sprint(v)
-					}
-				}
-				return "-"
-			}
-			return cell("id"), []string{cell("id"), cell("caller", "by"), cell("where"), cell("sent", "records"), cell("dropped"), cell("expires", "until", "ends")}
+		kindOf("taps", "tap", "id", []string{"ID", "BY", "WHERE", "TOPIC", "CLIENT", "PAYLOADS", "ENDS"}, func(t *admin.OpenTap) (string, []string) {
+			return t.ID, []string{t.ID, t.By, dash(t.Where), dash(t.Topic), dash(t.Client), yes(t.Payload), "in " + time.Until(t.Until).Round(time.Second).String()}
 		}),
 	}
 }
@@ -204,7 +196,9 @@ func printable(s string) string {
 	return q[1 : len(q)-1]
 }
 
-func control(r rune) bool { return r < ' ' || r >= 0x7f && r < 0xa0 || r == 0xfffd || r == 0x2028 || r == 0x2029 || r >= 0x202a && r <= 0x202e || r >= 0x2066 && r <= 0x2069 }
+func control(r rune) bool {
+	return r < ' ' || r >= 0x7f && r < 0xa0 || r == 0xfffd || r == 0x2028 || r == 0x2029 || r >= 0x202a && r <= 0x202e || r >= 0x2066 && r <= 0x2069
+}
 
 func dash(s string) string {
 	if s == "" {

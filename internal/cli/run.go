@@ -43,7 +43,7 @@ func addRunFlags(c *cobra.Command) *runFlags {
 
 func (e *env) devCommand() *cobra.Command {
 	c := &cobra.Command{
-		Use: "dev", Short: "Run a node for development: loopback only, anonymous, nothing to configure",
+		Use: "dev", Short: "Run a node for development: loopback only, anonymous, nothing to configure", Example: "  windrose dev",
 		Args: e.args(cobra.NoArgs, "no arguments"),
 	}
 	f := addRunFlags(c)

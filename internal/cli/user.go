@@ -80,7 +80,7 @@ func (e *env) userAddCommand() *cobra.Command {
 }
 
 func (e *env) userRemoveCommand() *cobra.Command {
-	c := &cobra.Command{Use: "rm NAME...", Aliases: []string{"remove"}, Short: "Take users out of the file", Args: e.args(cobra.MinimumNArgs(1), "at least one name")}
+	c := &cobra.Command{Use: "rm NAME...", Aliases: []string{"remove"}, Short: "Take users out of the file", Example: "  windrose user rm pump-7 -f users.yaml", Args: e.args(cobra.MinimumNArgs(1), "at least one name")}
 	file := usersFileFlag(c)
 	c.RunE = e.do(func(_ *cobra.Command, args []string) error {
 		users, err := identity.LoadUsers(*file)
@@ -108,7 +108,7 @@ func (e *env) userRemoveCommand() *cobra.Command {
 }
 
 func (e *env) userListCommand() *cobra.Command {
-	c := &cobra.Command{Use: "ls", Aliases: []string{"list"}, Short: "List the users of the file", Args: e.args(cobra.NoArgs, "no arguments")}
+	c := &cobra.Command{Use: "ls", Aliases: []string{"list"}, Short: "List the users of the file", Example: "  windrose user ls -o json", Args: e.args(cobra.NoArgs, "no arguments")}
 	file := usersFileFlag(c)
 	o := outputFlag(c)
 	c.RunE = e.do(func(*cobra.Command, []string) error {

@@ -58,7 +58,7 @@ func currentVersion() versionInfo {
 }
 
 func (e *env) versionCommand() *cobra.Command {
-	c := &cobra.Command{Use: "version", Short: "Print which build this is", Args: e.args(cobra.NoArgs, "no arguments")}
+	c := &cobra.Command{Use: "version", Short: "Print which build this is", Example: "  windrose version -o json", Args: e.args(cobra.NoArgs, "no arguments")}
 	o := outputFlag(c)
 	c.RunE = e.do(func(*cobra.Command, []string) error {
 		v := currentVersion()
