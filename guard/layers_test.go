@@ -19,7 +19,7 @@ var layers = []struct {
 	{"internal/session", 2}, {"internal/policy", 2}, {"internal/route", 2}, {"internal/pool", 2}, {"internal/queue", 2},
 	{"internal/retain", 2}, {"internal/journal", 2},
 	{"internal/protocol/*", 3}, {"internal/protocol/*/wire", 3}, {"internal/destination/*", 3},
-	{"internal/admin", 4}, {"internal/fleet", 4}, {"internal/gslb", 4},
+	{"internal/admin", 4}, {"internal/otlp", 4}, {"internal/fleet", 4}, {"internal/gslb", 4},
 	{"internal/cli", 5}, {"internal/app", 5},
 	{"cmd/*", 6},
 }
@@ -95,6 +95,8 @@ var edges = []edge{
 	{"internal/destination/*", "internal/pool", "a destination is a driver of pools"},
 
 	// Layer 4 and above.
+	{"internal/otlp", "internal/tap", "spans are made of decision paths"},
+	{"internal/otlp", "internal/observe", "spans that are lost are counted"},
 	{"internal/admin", "internal/config", "the API's addresses and limits are configuration"},
 	{"internal/admin", "internal/observe", "metrics and health are read from the registry"},
 	{"internal/admin", "internal/expr", "the rows of a list are chosen by a condition"},

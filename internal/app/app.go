@@ -18,6 +18,7 @@ import (
 	"github.com/windrose-edc/windrose/internal/admin"
 	"github.com/windrose-edc/windrose/internal/config"
 	"github.com/windrose-edc/windrose/internal/observe"
+	"github.com/windrose-edc/windrose/internal/otlp"
 	"github.com/windrose-edc/windrose/internal/systemd"
 )
 
@@ -52,6 +53,7 @@ type App struct {
 	stopping    bool
 	poolParts   map[*destPool]*part
 	sourceParts map[runner]*part
+	traces      *otlp.Exporter
 }
 
 // Load reads and checks a configuration without building anything. The error is config.Errors where the files are wrong.
@@ -103,6 +105,8 @@ func New(o Options) (*App, error) {
 	if o.Log != nil {
 		o.Log.Register(a.metrics)
 	}
+	a.traces = otlp.New(otlp.Options{Hub: a.node.tap, Spec: a.traceSpec, Node: a.node.id, Version: o.Version,
+		Logger: o.Logger.With(observe.ComponentKey, "trace"), Metrics: a.metrics})
 	if ao := a.adminOptions(); ao.Addr != "" || ao.Socket != "" {
 		ao.Upgrade = a.upgrade
 		ao.Tap, ao.Explain = a.node.tap, a.node.explain
@@ -110,6 +114,9 @@ func New(o Options) (*App, error) {
 	}
 	return a, nil
 }
+
+// traceSpec is the section traces that is in force.
+func (a *App) traceSpec() otlp.Spec { return *a.node.live.Load().snap.Single("traces").(*otlp.Spec) }
 
 // applyLog lets the log be as the snapshot and the flags say.
 func (o *Options) applyLog(snap *config.Snapshot) {
@@ -170,6 +177,7 @@ func (a *App) Run(ctx context.Context) error {
 	if a.notify != nil {
 		p.run(stopPools, "watchdog", a.watchdog)
 	}
+	p.run(stopAdmin, "traces", a.traces.Run)
 	p.run(stopAdmin, "log summaries", func(ctx context.Context) error { n.limited.Run(ctx); return nil })
 	a.banner()
 	a.o.Logger.Info("ready", "node", n.id, "after", time.Since(a.started).Round(time.Millisecond).String())

@@ -11,6 +11,7 @@ import (
 	"github.com/windrose-edc/windrose/internal/identity"
 	"github.com/windrose-edc/windrose/internal/listen"
 	"github.com/windrose-edc/windrose/internal/observe"
+	"github.com/windrose-edc/windrose/internal/otlp"
 	"github.com/windrose-edc/windrose/internal/policy"
 	"github.com/windrose-edc/windrose/internal/pool"
 	"github.com/windrose-edc/windrose/internal/route"
@@ -189,6 +190,7 @@ func schema() *config.Schema {
 		{Name: "rewrites", Doc: "Topics that get another name before they are routed.", Shape: config.List, Spec: policy.RewriteSpec{}},
 		{Name: "sessions", Doc: "What is remembered of each client.", Shape: config.Single, Spec: SessionSpec{}},
 		{Name: "retained", Doc: "The last event of each topic.", Shape: config.Single, Spec: RetainSpec{}},
+		{Name: "traces", Doc: "OpenTelemetry spans of events whose publisher sent a W3C trace context that says sampled.", Shape: config.Single, Spec: otlp.Spec{}},
 		{Name: "tap", Doc: "How much of single events is shown to who looks (windrose tap).", Shape: config.Single, Spec: tap.Spec{}},
 		{Name: "pools", Doc: "Destinations: equivalent members of one backend.", Shape: config.Map, Spec: pool.Spec{}, Kinds: destinationKinds()},
 		{Name: "routes", Doc: "Which events go to which pools; every matching route delivers unless one says final.", Shape: config.List, Spec: RouteSpec{}},

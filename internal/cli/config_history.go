@@ -56,16 +56,18 @@ func dataOf(files []string) string {
 		if err != nil {
 			continue
 		}
-		var doc struct {
-			Node struct {
-				Data string `yaml:"data"`
-			} `yaml:"node"`
+		var doc map[string]any
+		if yaml.Unmarshal(b, &doc) != nil {
+			continue
 		}
-		if yaml.Unmarshal(b, &doc) == nil && doc.Node.Data != "" {
-			if filepath.IsAbs(doc.Node.Data) {
-				return doc.Node.Data
-			}
-			return filepath.Join(filepath.Dir(name), doc.Node.Data)
+		node, _ := doc["node"].(map[string]any) // another shape says nothing
+		data, _ := node["data"].(string)
+		switch {
+		case data == "":
+		case filepath.IsAbs(data):
+			return data
+		default:
+			return filepath.Join(filepath.Dir(name), data)
 		}
 	}
 	return "data"

@@ -278,6 +278,12 @@ func (d *Driver) request(ctx context.Context, u *url.URL, id pool.ID, ev *event.
 	if dropped > 0 {
 		d.dropped.Add(uint64(dropped))
 	}
+	if tc, ok := event.TraceOf(&ev.Event); ok { // W3C trace context, section 3.2: the receiver goes on where the sender was
+		header.Set(event.HeaderTraceparent, string(tc.Parent))
+		if tc.State != nil {
+			header.Set(event.HeaderTracestate, string(tc.State))
+		}
+	}
 	req, err := http.NewRequestWithContext(ctx, d.spec.Method, u.String(), bytes.NewReader(body))
 	if err != nil {
 		return nil, errors.New("cannot make the request") // without the URL: it may hold credentials
