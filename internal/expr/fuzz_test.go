@@ -1,6 +1,7 @@
 package expr
 
 import (
+	"math/rand/v2"
 	"strings"
 	"testing"
 
@@ -74,8 +75,13 @@ func compareWithCEL(t interface {
 
 // FuzzClosures: closures and cel-go agree on every value and on every error.
 func FuzzClosures(f *testing.F) {
-	for i := range 64 {
-		f.Add([]byte{byte(i), byte(i * 7), byte(i * 13), byte(i * 31), 5, 6, 7, byte(i), 9, 10, 11})
+	r := rand.New(rand.NewPCG(1, 2))
+	for range 256 {
+		seed := make([]byte, 8+r.IntN(64))
+		for i := range seed {
+			seed[i] = byte(r.Uint32())
+		}
+		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, seed []byte) {
 		if len(seed) > 256 {

@@ -5,12 +5,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"reflect"
 	"strconv"
 	"strings"
 	"time"
 
 	"cel.dev/cel-go/common/types"
 	"cel.dev/cel-go/common/types/ref"
+	"github.com/fxamacker/cbor/v2"
 
 	"github.com/windrose-edc/windrose/internal/event"
 )
@@ -108,7 +110,25 @@ func plainVars(in *Input) map[string]any {
 		j = types.WrapErr(err)
 	}
 	m["event.json"] = j
+	c, err := plainCBOR(ev.Payload)
+	if err != nil {
+		c = types.WrapErr(err)
+	}
+	m["event.cbor"] = c
 	return m
+}
+
+// plainCBOR reads a payload that the generator made; others are refused by both.
+func plainCBOR(payload []byte) (any, error) {
+	m, err := cbor.DecOptions{IntDec: cbor.IntDecConvertSigned, DefaultMapType: reflect.TypeFor[map[any]any]()}.DecMode()
+	if err != nil {
+		return nil, err
+	}
+	var v any
+	if err := m.Unmarshal(payload, &v); err != nil {
+		return nil, err
+	}
+	return v, nil
 }
 
 // plainEval evaluates with cel-go alone; ok is false for what it cannot make a program of.
@@ -196,7 +216,7 @@ func (g *exprGen) str() string {
 
 // path is a place in the payload.
 func (g *exprGen) path() string {
-	s := "event.json"
+	s := g.pick("event.json", "event.json", "event.json", "event.cbor")
 	for range 1 + g.n(3) {
 		switch g.n(5) {
 		case 0:
@@ -348,6 +368,14 @@ func (g *exprGen) payload() string {
 
 func (g *exprGen) input() *Input {
 	in := testInput(g.payload())
+	switch g.n(4) {
+	case 1:
+		if v, err := plainJSON(in.Event.Payload); err == nil && !strings.Contains(string(in.Event.Payload), "18446744073709551615") {
+			in.Event.Payload, _ = cbor.Marshal(v)
+		}
+	case 2:
+		in.Event.Payload, _ = cbor.Marshal(map[any]any{1: "a", -1: true, "a": map[any]any{"b": []byte("ab"), 2: 2.5}, "list": []any{1, uint64(2), "a", nil}})
+	}
 	in.Event.Retain = g.n(2) == 1
 	if g.n(2) == 1 {
 		in.ClassAttrs = map[string]string{"fw": "1", "role": "class"}
