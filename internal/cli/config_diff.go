@@ -90,7 +90,8 @@ func (f *adminFlags) plan(ctx context.Context, args []string) (*app.Plan, error)
 func (e *env) configReloadCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "reload", Short: "Have a node read its configuration again, and say what it did", Args: e.args(cobra.NoArgs, "no arguments"),
-		Long: "What is wrong changes nothing. Exit code 5: something needs a restart.",
+		Example: "  windrose config reload --admin unix:/var/lib/windrose/admin.sock",
+		Long:    "What is wrong changes nothing. Exit code 5: something needs a restart.",
 	}
 	f := addAdminFlags(c)
 	o := outputFlag(c)
