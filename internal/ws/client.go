@@ -30,7 +30,8 @@ type ClientOptions struct {
 }
 
 // ClientConn is the client's end of a WebSocket connection as a net.Conn: what is written goes out in binary messages,
-// what is read is the payload of those that come. One goroutine may read; any may write, close and set deadlines.
+// what is read is the payload of those that come. One goroutine may read, which owns what is for reading; any may write, close
+// and set deadlines: the rest is guarded by mu.
 type ClientConn struct {
 	net.Conn
 	protocol string

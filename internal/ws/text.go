@@ -3,7 +3,7 @@ package ws
 import "unicode/utf8"
 
 // textCheck checks that a text, which comes in pieces, is UTF-8 (RFC 6455, 8.1). It says no at the first byte that
-// cannot be.
+// cannot be. Owned by its decoder.
 type textCheck struct {
 	part [utf8.UTFMax]byte // a character that is not complete
 	n    uint8
