@@ -54,7 +54,8 @@ type site struct {
 	addr    string
 	made    chan *handler
 	metrics *observe.Registry
-	stop    func()
+	srv     *Server
+	ln      *loop.Listener
 }
 
 func serve(t testing.TB, o Options, lo loop.Options, data func(c *loop.Conn, b []byte) (int, error)) *site {
@@ -71,11 +72,10 @@ func serve(t testing.TB, o Options, lo loop.Options, data func(c *loop.Conn, b [
 			t.Errorf("run: %v", err)
 		}
 	})
-	stop := sync.OnceFunc(func() { cancel(); wg.Wait() })
-	t.Cleanup(stop)
-	s := &site{t: t, made: make(chan *handler, 100), metrics: observe.NewRegistry(), stop: stop}
+	t.Cleanup(func() { cancel(); wg.Wait() })
+	s := &site{t: t, made: make(chan *handler, 100), metrics: observe.NewRegistry()}
 	o.Listener, o.Protocols, o.Metrics = "web", []string{"mqtt"}, s.metrics
-	srv := NewServer(o, func(c *loop.Conn) loop.Handler {
+	s.srv = NewServer(o, func(c *loop.Conn) loop.Handler {
 		h := &handler{c: c, data: data, closed: make(chan error, 2)}
 		s.made <- h
 		return h
@@ -84,11 +84,10 @@ func serve(t testing.TB, o Options, lo loop.Options, data func(c *loop.Conn, b [
 	if err != nil {
 		t.Fatal(err)
 	}
-	n, err := g.Listen(ln, loop.ListenOptions{Accept: srv.Accept})
-	if err != nil {
+	if s.ln, err = g.Listen(ln, loop.ListenOptions{Accept: s.srv.Accept}); err != nil {
 		t.Fatal(err)
 	}
-	s.addr = n.Addr().String()
+	s.addr = s.ln.Addr().String()
 	return s
 }
 
