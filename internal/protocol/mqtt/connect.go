@@ -28,11 +28,15 @@ func (m *machine) connect(first byte, body []byte) error {
 	if !m.cfg.accept[c.Version] {
 		return m.refuse(wire.UnsupportedVersion)
 	}
+	var x identity.Exchange
 	if c.HasAuthMethod {
-		return m.refuse(wire.BadAuthMethod)
+		var ok bool
+		if x, ok = m.env.Exchange(string(c.AuthMethod)); !ok {
+			return m.refuse(wire.BadAuthMethod)
+		}
 	}
 	m.maxSend = c.MaxPacket
-	if shut := m.env.Host().Closed(m.cfg.name); shut != nil {
+	if shut := m.env.Host().Refuses(m.cfg.name, string(c.ClientID), c.Clean); shut != nil && (shut.Why != session.NoMemory || len(c.ClientID) > 0) {
 		return m.refuseClosed(shut)
 	}
 	m.bridge = c.Bridge
@@ -72,6 +76,10 @@ func (m *machine) connect(first byte, body []byte) error {
 		h.cred.Password = append([]byte(nil), c.Password...)
 	}
 	m.hello, m.phase = h, phWait
+	if x != nil {
+		m.enhance(x, c.AuthData)
+		return nil
+	}
 	m.env.Authenticate(&h.cred)
 	return nil
 }
@@ -182,6 +190,7 @@ func (m *machine) open() {
 		p.MaxPacket = m.cfg.maxPacket
 		p.TopicAliasMax = m.cfg.aliases
 		m.announce(&p)
+		m.proved(&p)
 	}
 	b := m.env.Out()
 	out := wire.AppendConnack(b, m.version, present, wire.Success, &p)

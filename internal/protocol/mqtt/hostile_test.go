@@ -278,3 +278,7 @@ func TestOwnPublishWaitsForTheSubscription(t *testing.T) {
 		t.Errorf("%d events walked, ended %v", n, l.ended)
 	}
 }
+
+func (l *lone) Exchange(string) (identity.Exchange, bool) { return nil, false }
+
+func (l *lone) Step(identity.Exchange, []byte) {}

@@ -21,10 +21,12 @@ type env interface {
 	WantRoom()                             // have the session told when there are fewer
 	WakeAt(at int64)                       // call tick not later than then; 0: no need
 	Authenticate(cr *identity.Credentials) // calls authenticated, at once or later
-	Move(loop int)                         // take the connection to another loop and call moved there
-	Pause()                                // stop reading
-	Resume()                               // read again and feed what was not consumed
-	Close(err error)                       // after what is in the output is sent
+	Exchange(method string) (identity.Exchange, bool)
+	Step(x identity.Exchange, msg []byte) // calls stepped, at once or later; msg is borrowed
+	Move(loop int)                        // take the connection to another loop and call moved there
+	Pause()                               // stop reading
+	Resume()                              // read again and feed what was not consumed
+	Close(err error)                      // after what is in the output is sent
 }
 
 // scratch is what the machines of one loop share. Owned by its loop.
@@ -45,6 +47,7 @@ type aliased []byte
 const (
 	phConnect = iota // CONNECT awaited
 	phWait           // who it is or where its session lives is being found out
+	phAuth           // the next message of an enhanced authentication is awaited
 	phOpen
 	phBye // DISCONNECT came while publishes are held
 	phClosed
@@ -74,6 +77,7 @@ type machine struct {
 	aliasMax  uint16 // aliases that the client takes from us; 0: none
 	hold      *held  // publishes that wait; nil: none
 	hello     *hello // until the session is open
+	enh       *enhanced
 }
 
 // held is publishing that waits for a limit, for another loop or for an answer. Owned by its machine.
@@ -123,7 +127,7 @@ func (m *machine) wake(at int64) {
 
 // feed takes what arrived and returns how much of it was used. The rest must come again, in front of what follows it.
 func (m *machine) feed(b []byte) (n int, err error) {
-	if m.phase != phConnect { // what trickles in before CONNECT is complete wins no time
+	if m.phase != phConnect && m.phase != phAuth { // what trickles in before CONNECT is complete wins no time
 		m.lastIn = m.env.Now()
 	}
 	for n < len(b) {
@@ -166,6 +170,9 @@ func (m *machine) step(first byte, body, packet []byte) (used bool, err error) {
 	if err := wire.CheckFlagsOf(m.version, first); err != nil {
 		return false, err
 	}
+	if m.phase == phAuth {
+		return true, m.beforeOpen(kind, body)
+	}
 	switch kind {
 	case wire.PUBLISH:
 		return m.publish(first, body, packet)
@@ -198,7 +205,10 @@ func (m *machine) fail(err error) {
 		return
 	}
 	var we *wire.Error
-	if errors.As(err, &we) && m.version == wire.V5 && m.phase >= phOpen {
+	switch is := errors.As(err, &we) && m.version == wire.V5; {
+	case is && m.phase == phAuth:
+		m.env.SetOut(wire.AppendConnack(m.env.Out(), m.version, false, we.Code, nil))
+	case is && m.phase >= phOpen:
 		m.say(we.Code, we.Text)
 	}
 	m.close(err)
@@ -258,12 +268,17 @@ func (m *machine) gone() {
 func (m *machine) tick(now int64) {
 	m.wakeAt = 0
 	switch m.phase {
-	case phConnect, phWait:
+	case phConnect, phAuth:
 		at := m.lastIn + int64(m.cfg.connectIn)
-		if m.phase == phConnect && now >= at {
+		switch {
+		case now < at:
+			m.wake(at)
+		case m.phase == phAuth:
+			m.close(errNoAuth)
+		default:
 			m.close(errNoConnect)
-			return
 		}
+	case phWait:
 		m.wake(now + int64(m.cfg.connectIn))
 	case phOpen, phBye:
 		if m.hold != nil {
@@ -333,15 +348,6 @@ func (m *machine) disconnect(body []byte) error {
 	}
 	m.close(errBye)
 	return nil
-}
-
-// auth is enhanced authentication (4.12): no mechanism is configured yet, and a client cannot have asked for one.
-func (m *machine) auth(body []byte) error {
-	a := wire.Auth{}
-	if err := m.env.Scratch().dec.Auth(body, &a); err != nil {
-		return err
-	}
-	return &wire.Error{Code: wire.ProtocolError, Text: "AUTH without an authentication method in CONNECT"}
 }
 
 // Kick implements session.Peer.

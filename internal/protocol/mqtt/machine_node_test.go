@@ -470,6 +470,24 @@ func (c *simLink) Authenticate(cr *identity.Credentials) {
 	}
 }
 
+// Exchange implements env.
+func (c *simLink) Exchange(method string) (identity.Exchange, bool) { return c.n.auth.Exchange(method) }
+
+// Step implements env: a slow exchange goes on when the test calls waits.
+func (c *simLink) Step(x identity.Exchange, msg []byte) {
+	if !x.Slow() {
+		answer, p, done, err := x.Step(context.Background(), msg)
+		c.stepped(x, answer, p, done, err)
+		return
+	}
+	msg = slices.Clone(msg)
+	c.waits = func() {
+		c.waits = nil
+		answer, p, done, err := x.Step(context.Background(), msg)
+		c.loop().Post(func() { c.stepped(x, answer, p, done, err) })
+	}
+}
+
 // shutdown is the end of the node.
 func (n *simNode) shutdown() {
 	for i, h := range n.hosts {

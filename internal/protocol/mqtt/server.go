@@ -118,7 +118,7 @@ func reasonOf(err error) string {
 		return endTakeover
 	case errors.Is(err, kicked[session.Shutdown]), errors.Is(err, kicked[session.Removed]), errors.Is(err, loop.ErrStopped):
 		return endStopped
-	case errors.Is(err, errNoConnect):
+	case errors.Is(err, errNoConnect), errors.Is(err, errNoAuth):
 		return endTimeout
 	case errors.Is(err, errRejected):
 		return endRejected
