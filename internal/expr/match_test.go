@@ -239,3 +239,26 @@ func TestCostIsBounded(t *testing.T) {
 		t.Errorf("a list: %v, %v", ok, err)
 	}
 }
+
+func TestExplain(t *testing.T) {
+	o := testOptions
+	o.Sets = testSets(t)
+	p := mustCompile(t, `event.json.temperature > 80.0 && has(event.json.alarm) && client.attrs["tenant"] == vars.tenant && client.id in sets.blocked && event.json.vibration[0] < event.json.temperature && event.json.vibration.exists(v, v > 1)`, o)
+	got := p.Explain(testInput(payload200))
+	want := []struct {
+		name  string
+		value any
+	}{{"event.json.temperature", 91.5}, {"event.json.alarm", nil}, {"client.attrs.tenant", "acme"}, {"vars.tenant", "acme"}, {"client.id", "pump-1"},
+		{"event.json.vibration[0]", 0.12}, {"event.json.vibration", nil}}
+	if len(got) != len(want) {
+		t.Fatalf("%v", got)
+	}
+	for i, w := range want {
+		if g := got[i]; g.Name != w.name || w.value != nil && g.Value != w.value {
+			t.Errorf("%d: %v; want %v", i, g, w)
+		}
+	}
+	if got[1].Err == nil || got[6].Err != nil {
+		t.Errorf("%v", got)
+	}
+}

@@ -120,7 +120,7 @@ func plainVars(in *Input) map[string]any {
 
 // plainCBOR reads a payload that the generator made; others are refused by both.
 func plainCBOR(payload []byte) (any, error) {
-	m, err := cbor.DecOptions{IntDec: cbor.IntDecConvertSigned, DefaultMapType: reflect.TypeFor[map[any]any]()}.DecMode()
+	m, err := cbor.DecOptions{IntDec: cbor.IntDecConvertSignedOrFail, DefaultMapType: reflect.TypeFor[map[any]any]()}.DecMode()
 	if err != nil {
 		return nil, err
 	}

@@ -73,7 +73,7 @@ func (s *slow) match(in *Input) (bool, error) {
 type activation struct {
 	in    *Input
 	o     *Options
-	boxes [32]struct { // strings that were boxed before, by variable
+	boxes [64]struct { // strings that were boxed before, by variable
 		text string
 		val  ref.Val
 	}
@@ -186,12 +186,7 @@ func toRef(in *Input, v val) ref.Val {
 		}
 		return types.NewRefValList(types.DefaultTypeAdapter, out)
 	case vJSONObject, vCBORObject:
-		d := in.doc(v.k == vCBORObject)
-		out := map[ref.Val]ref.Val{}
-		for it := d.Iter(toScan(v)); it.Next(); {
-			out[toRef(in, fromScan(it.Key))] = toRef(in, fromScan(it.Value()))
-		}
-		return types.NewRefValMap(types.DefaultTypeAdapter, out)
+		return &object{in: in, v: v}
 	default:
 	}
 	return types.WrapErr(errType)

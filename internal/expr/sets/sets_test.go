@@ -292,3 +292,21 @@ func BenchmarkHas(b *testing.B) {
 		}
 	}
 }
+
+func TestSpec(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "set")
+	if err := os.WriteFile(path, []byte("c\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, f, err := (&Spec{Values: []string{"a"}, File: path}).Open("s", Strings)
+	if err != nil || !s.Has("a") || !s.Has("c") || f.Path != path || f.Set != s {
+		t.Error(f, err)
+	}
+	m, f, err := (&MapSpec{Values: map[string]string{"a": "1", "b": "2"}}).Open("m")
+	if v, _ := m.Get("b"); err != nil || v != "2" || f.Path != "" {
+		t.Error(v, f, err)
+	}
+	if _, _, err := (&Spec{Values: []string{"a/#/b"}}).Open("t", Topics); err == nil || !strings.Contains(err.Error(), "set t, entry 1") {
+		t.Error(err)
+	}
+}
