@@ -131,7 +131,7 @@ func (e *env) root() *cobra.Command {
 	}
 	add("node", e.devCommand(), e.runCommand())
 	add("ops", e.getCommand(), e.describeCommand(), e.kickCommand(), e.topCommand(), e.deadLettersCommand(), e.tokenCommand(), e.manCommand())
-	add("ops", e.tapCommand(), e.explainCommand(), e.configCommand(), e.healthCommand(), e.drainCommand(), e.userCommand(), e.versionCommand())
+	add("ops", e.tapCommand(), e.explainCommand(), e.configCommand(), e.logCommand(), e.healthCommand(), e.drainCommand(), e.userCommand(), e.versionCommand())
 	add("client", e.pubCommand(), e.subCommand(), e.benchCommand())
 	root.SetCompletionCommandGroupID("ops")
 	root.SetHelpCommandGroupID("ops")

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -16,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 	"go.yaml.in/yaml/v3"
 
+	"github.com/windrose-edc/windrose/internal/admin"
 	"github.com/windrose-edc/windrose/internal/app"
 	"github.com/windrose-edc/windrose/internal/config"
 )
@@ -148,12 +148,13 @@ func (e *env) showRevision(h *config.History, rev string, o *output) error {
 func (e *env) configRollbackCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "rollback REV", Short: "Put the files of a revision back and have the node that runs take them over",
-		Long: "The revision is checked first; what is there now becomes a revision too. A node that answers at node.admin of the\n" +
-			"revision is told to reload. Exit code 5: the files are back, but the node did not take them over.",
+		Long: "The revision is checked first; what is there now becomes a revision too. A node that answers at the\n" +
+			"socket or address of the revision, or at --admin, is told to reload. Exit code 5: the files are back, but the node did not take them over.",
 		Example: "  windrose config rollback -c windrose.yaml 3f2a",
 		Args:    e.args(cobra.ExactArgs(1), "one revision; windrose config history lists them"),
 	}
 	f := addHistoryFlags(c)
+	ask := addAdminFlags(c)
 	noReload := c.Flags().Bool("no-reload", false, "put the files back and tell no node")
 	c.RunE = e.do(func(cmd *cobra.Command, args []string) error {
 		h, err := f.open()
@@ -185,11 +186,10 @@ func (e *env) configRollbackCommand() *cobra.Command {
 			return err
 		}
 		fmt.Fprintf(e.out, "revision %s is back in %s\n", r.Rev, strings.Join(r.Roots, " "))
-		addr := snap.Single("node").(*app.NodeSpec).Admin
-		if *noReload || addr == "" {
+		if *noReload || !ask.nodeOf(snap.Single("node").(*app.NodeSpec)) {
 			return nil
 		}
-		return e.reloadNode(cmd.Context(), addr)
+		return e.reloadNode(cmd.Context(), ask)
 	})
 	return c
 }
@@ -221,41 +221,37 @@ func keepCurrent(h *config.History, r *config.Revision) error {
 	return err
 }
 
-// reloadPath is where the admin API takes the wish to reload.
-const reloadPath = "/api/v1/config/reload"
-
 // reloadNode tells a node to reload. Nobody answering is no error: there is no node to tell.
-func (e *env) reloadNode(ctx context.Context, addr string) error {
-	u, err := adminURL(addr)
+func (e *env) reloadNode(ctx context.Context, f *adminFlags) error {
+	node, err := f.client()
 	if err != nil {
-		return fmt.Errorf("node.admin %s: %w", addr, err)
+		return err
 	}
-	u.Path = strings.TrimSuffix(u.Path, "/readyz") + reloadPath
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, u.String(), strings.NewReader("{}"))
-	if err != nil {
-		return fmt.Errorf("ask %s: %w", u, err)
-	}
-	req.Header.Set("Content-Type", "application/json")
-	res, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(req)
+	var done admin.Reload
+	_, err = node.do(ctx, http.MethodPost, "/api/v1/config/reload?how=rollback", "", nil, &done)
 	var refused *net.OpError
 	switch {
 	case errors.As(err, &refused) && refused.Op == "dial":
-		fmt.Fprintf(e.err, "no node answers at %s: the next start takes it over\n", addr)
+		fmt.Fprintf(e.err, "no node answers at %s: the next start takes it over\n", node.where)
 		return nil
 	case err != nil:
-		return &codedError{exitPartly, fmt.Errorf("the files are back, but the node at %s did not answer: %w", addr, err)}
+		return &codedError{exitPartly, fmt.Errorf("the files are back, but the node at %s did not take them over: %w; windrose config reload tells it again", node.where, err)}
+	case len(done.Restart) > 0:
+		return &codedError{exitPartly, fmt.Errorf("the node at %s runs it but for what needs a restart: %s", node.where, strings.Join(done.Restart, "; "))}
 	}
-	defer func() { _ = res.Body.Close() }()
-	b, _ := io.ReadAll(io.LimitReader(res.Body, maxHealth)) // a part of an answer is shown as far as it came
-	if res.StatusCode/100 != 2 {
-		var p struct {
-			Detail string `json:"detail"`
-		}
-		_ = json.Unmarshal(b, &p) // another answer has no detail
-		return &codedError{exitPartly, fmt.Errorf("the files are back, but the node at %s did not take them over (HTTP %d): %s; windrose config check and kill -HUP do it by hand", addr, res.StatusCode, p.Detail)}
-	}
-	fmt.Fprintf(e.out, "the node at %s runs it\n", addr)
+	fmt.Fprintf(e.out, "the node at %s runs it\n", node.where)
 	return nil
+}
+
+// nodeOf fills in where the node of a configuration is asked: its socket, else node.admin.
+func (f *adminFlags) nodeOf(s *app.NodeSpec) (known bool) {
+	socket := filepath.Join(s.Data, admin.SocketFile)
+	switch info, err := os.Stat(socket); {
+	case f.address != "":
+	case err == nil && info.Mode()&os.ModeSocket != 0:
+		f.address = "unix:" + socket
+	default:
+		f.address = s.Admin
+	}
+	return f.address != ""
 }

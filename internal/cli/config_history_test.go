@@ -104,11 +104,11 @@ func TestConfigRollbackTellsTheNode(t *testing.T) {
 	answer := http.StatusOK
 	asked := 0
 	node := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method == http.MethodPost && r.URL.Path == reloadPath {
+		if r.Method == http.MethodPost && r.URL.String() == "/api/v1/config/reload?how=rollback" {
 			asked++
 		}
 		w.WriteHeader(answer)
-		_, _ = w.Write([]byte(`{"detail":"no: it is Sunday"}`))
+		_, _ = w.Write([]byte(`{"status":409,"detail":"no: it is Sunday"}`))
 	}))
 	defer node.Close()
 	file, one, two := recorded(t, `, admin: "`+strings.TrimPrefix(node.URL, "http://")+`"`)
