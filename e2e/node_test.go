@@ -146,11 +146,13 @@ func (n *node) deadLetters(query string) []deadLetter {
 	if err != nil || status != http.StatusOK {
 		n.t.Fatalf("deadletters: status %d, %v", status, err)
 	}
-	var out []deadLetter
+	var out struct {
+		Items []deadLetter `json:"items"`
+	}
 	if err := json.Unmarshal(body, &out); err != nil {
 		n.t.Fatal(err)
 	}
-	return out
+	return out.Items
 }
 
 // rss is a line of /proc/PID/status in KiB: VmRSS is the memory now, VmHWM the most there was.
