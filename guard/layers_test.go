@@ -13,7 +13,7 @@ var layers = []struct {
 	layer   int
 }{
 	{"internal/event", 0},
-	{"internal/loop", 1}, {"internal/listen", 1}, {"internal/systemd", 1}, {"internal/ws", 1}, {"internal/cloudevents", 1}, {"internal/fabric", 1},
+	{"internal/loop", 1}, {"internal/listen", 1}, {"internal/systemd", 1}, {"internal/clienttls", 1}, {"internal/ws", 1}, {"internal/cloudevents", 1}, {"internal/fabric", 1},
 	{"internal/identity", 1}, {"internal/config", 1}, {"internal/observe", 1}, {"internal/tap", 1},
 	{"internal/expr", 1}, {"internal/expr/*", 1},
 	{"internal/session", 2}, {"internal/policy", 2}, {"internal/route", 2}, {"internal/pool", 2}, {"internal/queue", 2},
@@ -83,6 +83,9 @@ var edges = []edge{
 	{"internal/protocol/*", "internal/ws", "MQTT and AMQP are spoken over WebSocket"},
 	{"internal/protocol/*", "internal/identity", "credentials are checked by one interface, none of the protocol's own"},
 	{"internal/protocol/*", "internal/config", "a protocol declares its fields once, in config's types"},
+	{"internal/protocol/*", "internal/clienttls", "a client end declares and reads its side of TLS like all others"},
+	{"internal/destination/*", "internal/clienttls", "a driver declares and reads its side of TLS like all others"},
+	{"internal/cli", "internal/clienttls", "the verbs that are clients read their files like the drivers"},
 	{"internal/protocol/*", "internal/observe", "refusals are counted by reason"},
 	{"internal/protocol/*", "internal/cloudevents", "an event may travel as a CloudEvent"},
 	{"internal/protocol/*", "internal/session", "a server end opens sessions"},

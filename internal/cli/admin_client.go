@@ -3,8 +3,6 @@ package cli
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -20,6 +18,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/windrose-edc/windrose/internal/admin"
+	"github.com/windrose-edc/windrose/internal/clienttls"
 )
 
 // maxDocument bounds what is read of an answer; the node bounds what it answers.
@@ -90,16 +89,9 @@ func (f *adminFlags) client() (*adminClient, error) {
 		return nil, usagef("--admin %s: want unix:PATH, host:port or a URL", address)
 	}
 	a.base = u.Scheme + "://" + u.Host + strings.TrimSuffix(u.Path, "/readyz")
-	c := &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: f.insecure} //nolint:gosec // the user asked for it by name
-	if f.ca != "" {
-		b, err := os.ReadFile(f.ca)
-		if err != nil {
-			return nil, fmt.Errorf("read --admin-ca: %w", err)
-		}
-		c.RootCAs = x509.NewCertPool()
-		if !c.RootCAs.AppendCertsFromPEM(b) {
-			return nil, fmt.Errorf("read --admin-ca %s: no certificate in it", f.ca)
-		}
+	c, err := (&clienttls.Spec{CA: f.ca, Insecure: f.insecure}).Config()
+	if err != nil {
+		return nil, fmt.Errorf("read --admin-ca: %w", err)
 	}
 	tr.TLSClientConfig = c
 	return a, nil

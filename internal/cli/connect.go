@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -13,6 +12,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/windrose-edc/windrose/internal/clienttls"
 )
 
 // message is an event as the client verbs see it.
@@ -170,31 +171,10 @@ func redactURL(s string) string {
 }
 
 func (f *connectFlags) tls(host string) (*tls.Config, error) {
-	c := &tls.Config{ServerName: host, MinVersion: tls.VersionTLS12}
-	if f.insecure {
-		c.InsecureSkipVerify = true // the user asked for it by name
-	}
-	if f.ca != "" {
-		b, err := os.ReadFile(f.ca)
-		if err != nil {
-			return nil, fmt.Errorf("read --cafile: %w", err)
-		}
-		c.RootCAs = x509.NewCertPool()
-		if !c.RootCAs.AppendCertsFromPEM(b) {
-			return nil, fmt.Errorf("read --cafile %s: no certificate in it", f.ca)
-		}
-	}
 	if (f.cert == "") != (f.key == "") {
 		return nil, usagef("--cert and --key go together")
 	}
-	if f.cert != "" {
-		pair, err := tls.LoadX509KeyPair(f.cert, f.key)
-		if err != nil {
-			return nil, fmt.Errorf("read --cert and --key: %w", err)
-		}
-		c.Certificates = []tls.Certificate{pair}
-	}
-	return c, nil
+	return (&clienttls.Spec{CA: f.ca, Cert: f.cert, Key: f.key, ServerName: host, Insecure: f.insecure}).Config()
 }
 
 // connect dials within the timeout.

@@ -13,8 +13,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -22,13 +20,13 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
-	"os"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/windrose-edc/windrose/internal/clienttls"
 	"github.com/windrose-edc/windrose/internal/cloudevents"
 	"github.com/windrose-edc/windrose/internal/event"
 	"github.com/windrose-edc/windrose/internal/observe"
@@ -59,16 +57,7 @@ type Spec struct {
 	MaxInFlight   int               `yaml:"max_in_flight" default:"16" min:"1" max:"10000" doc:"Requests at the same time to each endpoint."`
 	Source        string            `yaml:"source" doc:"CloudEvents attribute source; /windrose/NODE/LISTENER when empty."`
 	Type          string            `yaml:"type" default:"windrose.event" doc:"CloudEvents attribute type."`
-	TLS           TLS               `yaml:"tls" doc:"How endpoints with https are checked."`
-}
-
-// TLS is the client side of TLS. Immutable after New.
-type TLS struct {
-	CA         string `yaml:"ca" unit:"file" doc:"File with the authorities, PEM, that sign the endpoints' certificates; the system's when empty."`
-	Cert       string `yaml:"cert" unit:"file" doc:"File with the certificate to show, PEM."`
-	Key        string `yaml:"key" unit:"file" doc:"File with the private key of cert, PEM."`
-	ServerName string `yaml:"server_name" doc:"Name to expect in certificates; the host of the URL when empty."`
-	Insecure   bool   `yaml:"insecure" default:"false" doc:"Accept any certificate. Only for tests: whoever is on the way can read and change events."`
+	TLS           clienttls.Spec    `yaml:"tls" doc:"How endpoints with https are checked."`
 }
 
 // Options are the surroundings of a driver.
@@ -114,7 +103,7 @@ func New(s Spec, o Options) (*Driver, error) {
 			d.header.Set(name, value)
 		}
 	}
-	conf, err := s.TLS.config()
+	conf, err := s.TLS.Config()
 	if err != nil {
 		return nil, fmt.Errorf("configure webhook %q: %w", o.Pool, err)
 	}
@@ -136,29 +125,6 @@ func New(s Spec, o Options) (*Driver, error) {
 		},
 	}
 	return d, nil
-}
-
-// config reads the files.
-func (t *TLS) config() (*tls.Config, error) {
-	c := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: t.ServerName, InsecureSkipVerify: t.Insecure}
-	if t.CA != "" {
-		pem, err := os.ReadFile(t.CA)
-		if err != nil {
-			return nil, fmt.Errorf("read authorities: %w", err)
-		}
-		c.RootCAs = x509.NewCertPool()
-		if !c.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("read authorities: no certificate in %q", t.CA)
-		}
-	}
-	if t.Cert != "" || t.Key != "" {
-		cert, err := tls.LoadX509KeyPair(t.Cert, t.Key)
-		if err != nil {
-			return nil, fmt.Errorf("read certificate: %w", err)
-		}
-		c.Certificates = []tls.Certificate{cert}
-	}
-	return c, nil
 }
 
 func isToken(s string) bool {

@@ -19,6 +19,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/windrose-edc/windrose/internal/clienttls"
 	"github.com/windrose-edc/windrose/internal/event"
 	"github.com/windrose-edc/windrose/internal/observe"
 	"github.com/windrose-edc/windrose/internal/pool"
@@ -257,7 +258,7 @@ func TestHTTP2AndTLS(t *testing.T) {
 	if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw}), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if r := post(t, dial(t, Spec{TLS: TLS{CA: ca}}, s.URL), kept(t, "x")); r.Outcome != event.Accepted {
+	if r := post(t, dial(t, Spec{TLS: clienttls.Spec{CA: ca}}, s.URL), kept(t, "x")); r.Outcome != event.Accepted {
 		t.Fatalf("result %+v", r)
 	}
 	if proto.Load() != "HTTP/2.0" {
@@ -267,10 +268,10 @@ func TestHTTP2AndTLS(t *testing.T) {
 	if r.Outcome != event.Unavailable || !r.Retry || !r.Down || r.Err == nil {
 		t.Errorf("unknown authority: %+v", r)
 	}
-	if r := post(t, dial(t, Spec{TLS: TLS{CA: ca, ServerName: "other.example"}}, s.URL), kept(t, "x")); r.Outcome != event.Unavailable || !r.Down {
+	if r := post(t, dial(t, Spec{TLS: clienttls.Spec{CA: ca, ServerName: "other.example"}}, s.URL), kept(t, "x")); r.Outcome != event.Unavailable || !r.Down {
 		t.Errorf("wrong name: %+v", r)
 	}
-	if r := post(t, dial(t, Spec{TLS: TLS{Insecure: true}}, s.URL), kept(t, "x")); r.Outcome != event.Accepted {
+	if r := post(t, dial(t, Spec{TLS: clienttls.Spec{Insecure: true}}, s.URL), kept(t, "x")); r.Outcome != event.Accepted {
 		t.Errorf("insecure: %+v", r)
 	}
 }
@@ -337,9 +338,9 @@ func TestConfigurationErrors(t *testing.T) {
 		"mode":         {Mode: "smoke"},
 		"header":       {Headers: map[string]string{"a b": "c"}},
 		"header value": {SecretHeaders: map[string]string{"Authorization": secret + "\r\nX: y"}},
-		"no CA":        {TLS: TLS{CA: file + "x"}},
-		"empty CA":     {TLS: TLS{CA: file}},
-		"empty cert":   {TLS: TLS{Cert: file, Key: file}},
+		"no CA":        {TLS: clienttls.Spec{CA: file + "x"}},
+		"empty CA":     {TLS: clienttls.Spec{CA: file}},
+		"empty cert":   {TLS: clienttls.Spec{Cert: file, Key: file}},
 	} {
 		if _, err := New(s, Options{Pool: "hooks"}); err == nil || strings.Contains(err.Error(), secret) {
 			t.Errorf("%s: error %v", name, err)

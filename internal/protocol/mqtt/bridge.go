@@ -4,16 +4,15 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"slices"
 	"strconv"
 	"sync"
 	"time"
 
+	"github.com/windrose-edc/windrose/internal/clienttls"
 	"github.com/windrose-edc/windrose/internal/event"
 	"github.com/windrose-edc/windrose/internal/observe"
 	"github.com/windrose-edc/windrose/internal/pool"
@@ -38,29 +37,20 @@ func (v *BridgeVersion) UnmarshalText(b []byte) error {
 
 // BridgeSpec is the configuration of an mqtt pool. Immutable after NewBridge.
 type BridgeSpec struct {
-	URLs          []string      `yaml:"urls" unit:"url" enum:"mqtt|mqtts|ws|wss" required:"true" doc:"Brokers, all equivalent; each is a member of the pool." example:"[mqtt://broker.example:1883]"`
-	Version       BridgeVersion `yaml:"version" enum:"5|3.1.1" default:"5" doc:"Protocol version."`
-	ClientID      string        `yaml:"client_id" doc:"Client identifier; windrose-NODE-POOL when empty. With several brokers each gets its number behind it."`
-	Username      string        `yaml:"username" doc:"User name at the brokers."`
-	Password      string        `yaml:"password" unit:"secret" doc:"Password at the brokers."`
-	TLS           BridgeTLS     `yaml:"tls" doc:"How brokers with mqtts and wss are checked."`
-	KeepAlive     time.Duration `yaml:"keepalive" default:"30s" min:"1s" max:"18h" doc:"How long a connection may be silent before the broker is asked whether it is there."`
-	SessionExpiry time.Duration `yaml:"session_expiry" default:"24h" doc:"How long a broker is asked to keep the session of a lost connection; MQTT 5 only."`
-	QoS           int           `yaml:"qos" default:"2" min:"0" max:"2" doc:"Highest quality of service to send with; events of a higher one are sent with it."`
-	DropRetain    bool          `yaml:"drop_retain" default:"false" doc:"Send every event without the retain flag."`
-	TopicPrefix   string        `yaml:"topic_prefix" doc:"Put before the topic of each event that is sent, such as site/berlin/."`
-	MaxInFlight   int           `yaml:"max_in_flight" default:"0" min:"0" max:"2000" doc:"Events at the same time at each broker without an answer; 0: as many as an MQTT 5 broker allows, at most 500, and 20 with MQTT 3.1.1, whose brokers cannot tell and may lose what is more."`
-	Hold          time.Duration `yaml:"hold" default:"1m" doc:"With several brokers: how long events in flight wait for a broker that is gone before they go to another one, which may then be their second."`
-	NotPrivate    bool          `yaml:"not_private" default:"false" doc:"Do not tell an MQTT 3.1.1 broker that this is a bridge; without that a broker returns to a source what the same pool sent."`
-}
-
-// BridgeTLS is the client side of TLS. Immutable after NewBridge.
-type BridgeTLS struct {
-	CA         string `yaml:"ca" unit:"file" doc:"File with the authorities, PEM, that sign the brokers' certificates; the system's when empty."`
-	Cert       string `yaml:"cert" unit:"file" doc:"File with the certificate to show, PEM."`
-	Key        string `yaml:"key" unit:"file" doc:"File with the private key of cert, PEM."`
-	ServerName string `yaml:"server_name" doc:"Name to expect in certificates; the host of the URL when empty."`
-	Insecure   bool   `yaml:"insecure" default:"false" doc:"Accept any certificate. Only for tests: whoever is on the way can read and change events."`
+	URLs          []string       `yaml:"urls" unit:"url" enum:"mqtt|mqtts|ws|wss" required:"true" doc:"Brokers, all equivalent; each is a member of the pool." example:"[mqtt://broker.example:1883]"`
+	Version       BridgeVersion  `yaml:"version" enum:"5|3.1.1" default:"5" doc:"Protocol version."`
+	ClientID      string         `yaml:"client_id" doc:"Client identifier; windrose-NODE-POOL when empty. With several brokers each gets its number behind it."`
+	Username      string         `yaml:"username" doc:"User name at the brokers."`
+	Password      string         `yaml:"password" unit:"secret" doc:"Password at the brokers."`
+	TLS           clienttls.Spec `yaml:"tls" doc:"How brokers with mqtts and wss are checked."`
+	KeepAlive     time.Duration  `yaml:"keepalive" default:"30s" min:"1s" max:"18h" doc:"How long a connection may be silent before the broker is asked whether it is there."`
+	SessionExpiry time.Duration  `yaml:"session_expiry" default:"24h" doc:"How long a broker is asked to keep the session of a lost connection; MQTT 5 only."`
+	QoS           int            `yaml:"qos" default:"2" min:"0" max:"2" doc:"Highest quality of service to send with; events of a higher one are sent with it."`
+	DropRetain    bool           `yaml:"drop_retain" default:"false" doc:"Send every event without the retain flag."`
+	TopicPrefix   string         `yaml:"topic_prefix" doc:"Put before the topic of each event that is sent, such as site/berlin/."`
+	MaxInFlight   int            `yaml:"max_in_flight" default:"0" min:"0" max:"2000" doc:"Events at the same time at each broker without an answer; 0: as many as an MQTT 5 broker allows, at most 500, and 20 with MQTT 3.1.1, whose brokers cannot tell and may lose what is more."`
+	Hold          time.Duration  `yaml:"hold" default:"1m" doc:"With several brokers: how long events in flight wait for a broker that is gone before they go to another one, which may then be their second."`
+	NotPrivate    bool           `yaml:"not_private" default:"false" doc:"Do not tell an MQTT 3.1.1 broker that this is a bridge; without that a broker returns to a source what the same pool sent."`
 }
 
 // BridgeOptions are the surroundings of a bridge.
@@ -133,7 +123,7 @@ func NewBridge(s BridgeSpec, o BridgeOptions) (*Bridge, error) {
 	b.log = observe.Limited(b.logger.With(slog.String("pool", o.Pool)), o.Metrics)
 	b.looped = o.Metrics.Counter("windrose_bridge_looped_events_total", "Events that would have passed this node twice.", "pool", o.Pool)
 	var err error
-	if b.tls, err = s.TLS.config(); err != nil {
+	if b.tls, err = s.TLS.Config(); err != nil {
 		return nil, fmt.Errorf("configure bridge %q: %w", o.Pool, err)
 	}
 	for i, u := range s.URLs {
@@ -144,29 +134,6 @@ func NewBridge(s BridgeSpec, o BridgeOptions) (*Bridge, error) {
 		b.sessions[u] = &bridgeSession{url: u, clientID: id, exchanges: NewClientSession()}
 	}
 	return b, nil
-}
-
-// config reads the files.
-func (t *BridgeTLS) config() (*tls.Config, error) {
-	c := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: t.ServerName, InsecureSkipVerify: t.Insecure}
-	if t.CA != "" {
-		pem, err := os.ReadFile(t.CA)
-		if err != nil {
-			return nil, fmt.Errorf("read authorities: %w", err)
-		}
-		c.RootCAs = x509.NewCertPool()
-		if !c.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("read authorities: no certificate in %q", t.CA)
-		}
-	}
-	if t.Cert != "" || t.Key != "" {
-		cert, err := tls.LoadX509KeyPair(t.Cert, t.Key)
-		if err != nil {
-			return nil, fmt.Errorf("read certificate: %w", err)
-		}
-		c.Certificates = []tls.Certificate{cert}
-	}
-	return c, nil
 }
 
 var (

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/windrose-edc/windrose/internal/clienttls"
 	"github.com/windrose-edc/windrose/internal/event"
 	"github.com/windrose-edc/windrose/internal/observe"
 	"github.com/windrose-edc/windrose/internal/pool"
@@ -456,7 +457,7 @@ func TestSourceAndLoops(t *testing.T) {
 func TestBridgeOverTLS(t *testing.T) {
 	_, secure, _ := mosquitto(t)
 	versions(t, func(t *testing.T, v BridgeVersion) {
-		p := startBridge(t, BridgeSpec{URLs: []string{secure}, Version: v, QoS: 2, TLS: BridgeTLS{Insecure: true}})
+		p := startBridge(t, BridgeSpec{URLs: []string{secure}, Version: v, QoS: 2, TLS: clienttls.Spec{Insecure: true}})
 		got := make(settled, 1)
 		p.Leg(pool.Upstream).Deliver(number(2, 1, 1), event.Ticket{To: got})
 		if o := <-got; !o.OK() {

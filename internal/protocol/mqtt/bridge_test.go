@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/windrose-edc/windrose/internal/clienttls"
 	"github.com/windrose-edc/windrose/internal/event"
 	"github.com/windrose-edc/windrose/internal/observe"
 	"github.com/windrose-edc/windrose/internal/pool"
@@ -73,7 +74,7 @@ func TestBridgePassesNoNodeTwice(t *testing.T) {
 
 func TestBridgeConfiguration(t *testing.T) {
 	for name, s := range map[string]BridgeSpec{
-		"qos": {QoS: 3}, "prefix": {TopicPrefix: "a/#"}, "ca": {TLS: BridgeTLS{CA: "/does/not/exist"}}, "cert": {TLS: BridgeTLS{Cert: "/does/not/exist"}},
+		"qos": {QoS: 3}, "prefix": {TopicPrefix: "a/#"}, "ca": {TLS: clienttls.Spec{CA: "/does/not/exist"}}, "cert": {TLS: clienttls.Spec{Cert: "/does/not/exist"}},
 	} {
 		if _, err := NewBridge(s, BridgeOptions{Pool: "p"}); err == nil || !strings.Contains(err.Error(), `"p"`) {
 			t.Errorf("%s: %v", name, err)
