@@ -68,7 +68,7 @@ func TestSystemd(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = early.Close() }()
-	conf := "windrose: v1\nnode: { data: data, admin: \"\" }\nlisteners: { mqtt: { mqtt: { bind: \"127.0.0.1:1\", anonymous: true } } }\n"
+	conf := "windrose: v1\nnode: { data: data }\nlisteners: { mqtt: { mqtt: { bind: \"127.0.0.1:1\", anonymous: true } } }\n"
 	if err := os.WriteFile(filepath.Join(dir, "windrose.yaml"), []byte(conf), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -228,7 +228,7 @@ sessions: { queue: 100000, queue_bytes: 256MiB }
 	if got := n.metric("windrose_memory_limit_bytes"); got != 48<<20 {
 		t.Errorf("the limit is %d, want GOMEMLIMIT", got)
 	}
-	dial := func(id string, clean byte) (net.Conn, byte) {
+	dial := func(id string, clean byte) (net.Conn, *packetReader, byte) {
 		t.Helper()
 		c, err := net.DialTimeout("tcp", "127.0.0.1:"+n.mqtt(), patience)
 		if err != nil {
@@ -239,23 +239,23 @@ sessions: { queue: 100000, queue_bytes: 256MiB }
 		if _, err := c.Write(framed(0x10, append([]byte{0, 4, 'M', 'Q', 'T', 'T', 4, clean, 0, 0}, text(id)...))); err != nil {
 			t.Fatal(err)
 		}
-		first, body, err := newPacketReader(c).next()
+		r := newPacketReader(c) // it may have read more than the CONNACK
+		first, body, err := r.next()
 		if err != nil || first != 0x20 {
 			t.Fatalf("no CONNACK: %x, %v", first, err)
 		}
-		return c, body[1]
+		return c, r, body[1]
 	}
-	sub, _ := dial("sleeper", 0) // what it does not take fills its queue
+	sub, subr, _ := dial("sleeper", 0) // what it does not take fills its queue
 	if _, err := sub.Write(framed(0x82, append(append([]byte{0, 1}, text("#")...), 1))); err != nil {
 		t.Fatal(err)
 	}
-	if first, _, err := newPacketReader(sub).next(); err != nil || first != 0x90 {
+	if first, _, err := subr.next(); err != nil || first != 0x90 {
 		t.Fatalf("SUBACK: %x, %v", first, err)
 	}
 	_ = sub.Close()
 	n.await(0, "windrose_session_online_sessions")
-	pub, _ := dial("filler", 2)
-	r := newPacketReader(pub)
+	pub, r, _ := dial("filler", 2)
 	payload := make([]byte, 256<<10)
 	filled := 0
 	for ; filled < 800 && n.metric("windrose_memory_short_state") == 0; filled++ {
@@ -269,7 +269,7 @@ sessions: { queue: 100000, queue_bytes: 256MiB }
 	}
 	t.Logf("short after %d events of 256 KiB", filled)
 	n.await(1, "windrose_memory_short_state")
-	if _, code := dial("new", 2); code != 3 {
+	if _, _, code := dial("new", 2); code != 3 {
 		t.Errorf("a new client got return code %d, want 3: server unavailable", code)
 	}
 	if _, err := pub.Write([]byte{0xc0, 0}); err != nil {
@@ -281,6 +281,28 @@ sessions: { queue: 100000, queue_bytes: 256MiB }
 	if n.metric("windrose_memory_short_times_total") != 1 {
 		t.Error("it is not counted")
 	}
+	defer func() { // who comes back to its session is not refused: it takes what fills the memory
+		c, r, code := dial("sleeper", 0)
+		if code != 0 {
+			t.Fatalf("the client whose events fill the memory got return code %d", code)
+		}
+		for got := 0; got < filled; {
+			first, body, err := r.next()
+			if err != nil {
+				t.Fatalf("after %d of %d events: %v", got, filled, err)
+			}
+			if first>>4 == 3 {
+				got++
+				if _, err := c.Write(append([]byte{0x40, 2}, body[6:8]...)); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		n.await(0, "windrose_memory_short_state")
+		if _, _, code := dial("newer", 2); code != 0 {
+			t.Errorf("when there is memory again a new client gets return code %d", code)
+		}
+	}()
 	_, body, _ := get("http://127.0.0.1:" + n.ports["ADMIN"] + "/readyz?verbose")
 	if !strings.Contains(string(body), "MiB are used: no new sessions") {
 		t.Errorf("readyz does not say it: %s", body)

@@ -170,7 +170,7 @@ type Hello struct {
 //
 // While the door is shut the error is ErrShut: see Closed.
 func (h *Host) Open(hello *Hello, p Peer) (s *Session, present bool, home int, err error) {
-	if h.Closed(hello.Origin.Listener) != nil {
+	if h.Refuses(hello.Origin.Listener, hello.ClientID, hello.Clean) != nil {
 		return nil, false, h.clock.ID(), ErrShut
 	}
 	for {

@@ -55,6 +55,16 @@ func (h *Host) Closed(listener string) *Closed {
 	return nil
 }
 
+// Refuses is why a CONNECT is not answered with a session; nil: it is. Where memory is short, a client that returns to its
+// session is let in: it takes what waits for it. Any goroutine.
+func (h *Host) Refuses(listener, client string, clean bool) *Closed {
+	c := h.Closed(listener)
+	if c != nil && c.Why == NoMemory && !clean && h.shared.Directory.find(client) != nil {
+		return nil
+	}
+	return c
+}
+
 // Hear says whether events of clients are taken. While they are not, an event that arrives is neither taken nor answered:
 // its sender keeps it and, at QoS 1 and 2, sends it again by its next connection. When they are taken again, connections
 // that were not heard are ended, so that their clients do that now. Only on the loop.
