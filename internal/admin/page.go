@@ -17,10 +17,11 @@ import (
 //go:embed page
 var pageFiles embed.FS
 
-// pageDeadLetters and pageReasons are how many rows the first page shows.
+// How many rows the first page shows.
 const (
 	pageDeadLetters = 12
 	pageReasons     = 12
+	pageClients     = 8
 )
 
 // templates is parsed once. Immutable.
@@ -38,6 +39,8 @@ type view struct {
 	Failing     int // checks that make the node unready
 	Degraded    int // optional checks that are not ok
 	Spark       spark
+	Clients     []TopClient
+	Reload      *Reload // the last attempt, where it failed
 }
 
 // bar is one row of a list of counts; Percent is of the largest.
@@ -65,6 +68,12 @@ func (s *Server) view(ctx context.Context) *view {
 			return s.o.Node.DeadLetters(ctx, "", from, yield)
 		}), Refusals: bars(st.Totals.Refusals), Drops: bars(st.Totals.Drops),
 		Spark: sparkline(s.history.points()),
+	}
+	v.Clients = s.busiest(ctx, pageClients)
+	if s.o.Operable != nil {
+		if last, _ := s.o.Operable.LastReload(); last != nil && !last.OK {
+			v.Reload = last
+		}
 	}
 	for _, c := range st.Checks {
 		switch {
@@ -108,6 +117,7 @@ func asset(w http.ResponseWriter, r *http.Request) {
 	name := r.PathValue("name")
 	media := map[string]string{
 		"app.css": "text/css; charset=utf-8", "app.js": "text/javascript; charset=utf-8", "icon.svg": "image/svg+xml",
+		"tap.css": "text/css; charset=utf-8", "tap.js": "text/javascript; charset=utf-8",
 	}[name]
 	if media == "" {
 		problem(w, r, http.StatusNotFound, "no such asset")
