@@ -42,7 +42,7 @@ func (m *machine) connect(first byte, body []byte) error {
 	m.bridge = c.Bridge
 	m.aliasMax = min(c.TopicAliasMax, m.cfg.aliasesOut)
 	m.maxSend, m.problems = c.MaxPacket, c.Version != wire.V5 || c.RequestProblemInfo
-	h := &hello{keep: c.KeepAlive, asked: c.SessionExpiry}
+	h := &hello{respond: c.RequestResponseInfo, keep: c.KeepAlive, asked: c.SessionExpiry}
 	h.req = session.Hello{ClientID: string(c.ClientID), Clean: c.Clean,
 		Origin: event.Origin{Listener: m.cfg.name, Protocol: "mqtt", NoRefusal: c.Version != wire.V5}}
 	switch {
@@ -190,6 +190,9 @@ func (m *machine) open() {
 		p.MaxPacket = m.cfg.maxPacket
 		p.TopicAliasMax = m.cfg.aliases
 		m.announce(&p)
+		if h.respond {
+			p.ResponseInfo = m.cfg.responseTo(s.ID)
+		}
 		m.proved(&p)
 	}
 	b := m.env.Out()

@@ -78,3 +78,16 @@ func (m *machine) unavailable(f []byte) (code wire.Reason, err error) {
 	}
 	return code, err
 }
+
+// responseTo is what a client is told that asks where it may have responses sent (3.2.2.3.15); nothing where its identifier
+// is not a level of a topic.
+func (c *settings) responseTo(client string) []byte {
+	if c.respond == nil {
+		return nil
+	}
+	b, ok := c.respond.AppendTo(nil, func(string) []byte { return []byte(client) })
+	if !ok {
+		return nil
+	}
+	return b
+}

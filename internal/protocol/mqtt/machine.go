@@ -99,6 +99,7 @@ type hello struct {
 	keep     uint16
 	asked    uint32 // session expiry that the client asked for
 	assigned bool   // the client id is ours
+	respond  bool   // the client asks where it may have responses sent
 }
 
 // byeLimit is how long publishes that came before a goodbye may be held.

@@ -305,3 +305,30 @@ func TestWillCrossesLoops(t *testing.T) {
 		}
 	}
 }
+
+// SUBACK follows the publication of the subscription (3.8.4): what another client publishes after it, on whichever loop,
+// reaches the subscriber, by a shared subscription too.
+func TestPublishAfterSubackIsDelivered(t *testing.T) {
+	n := newRealNode(t, 3, realOptions{})
+	pubs := []*realClient{n.dial("p1"), n.dial("p2"), n.dial("p3")}
+	subs := []*realClient{n.dial("s1"), n.dial("s2")}
+	for i := range 100 {
+		for j, s := range subs {
+			p := pubs[(i+j)%len(pubs)]
+			s.send(fmt.Sprintf("SUBSCRIBE id=%d t/%d/+", i+1, i))
+			s.expect(fmt.Sprintf("SUBACK id=%d 00", i+1))
+			p.send(fmt.Sprintf("PUBLISH t/%d/%d x q1 id=1", i, j))
+			p.expect("PUBACK id=1 00")
+			for _, r := range subs[:j+1] {
+				r.expect(fmt.Sprintf("PUBLISH t/%d/%d x q0", i, j))
+			}
+			s.send(fmt.Sprintf("SUBSCRIBE id=%d $share/g%d/u/%d", i+1000, j, i))
+			s.expect(fmt.Sprintf("SUBACK id=%d 00", i+1000))
+			p.send(fmt.Sprintf("PUBLISH u/%d %d q1 id=1", i, j))
+			p.expect("PUBACK id=1 00")
+			for _, r := range subs[:j+1] {
+				r.expect(fmt.Sprintf("PUBLISH u/%d %d q0", i, j))
+			}
+		}
+	}
+}

@@ -211,7 +211,7 @@ func packetOf(text string, v *wire.Version) ([]byte, error) {
 }
 
 func (a *args) connect(v *wire.Version) []byte {
-	c := wire.Connect{Version: wire.V5, ReceiveMax: 0xffff, RequestProblemInfo: !a.has("noproblem"), Clean: a.has("clean"), Bridge: a.has("bridge")}
+	c := wire.Connect{Version: wire.V5, ReceiveMax: 0xffff, RequestProblemInfo: !a.has("noproblem"), RequestResponseInfo: a.has("askresponse"), Clean: a.has("clean"), Bridge: a.has("bridge")}
 	switch {
 	case a.has("v3.1"):
 		c.Version = wire.V31
@@ -445,6 +445,9 @@ func connackText(c *wire.Connack) (s string) {
 	}
 	if c.MaxPacket != 0 {
 		s += fmt.Sprintf(" maxpkt=%d", c.MaxPacket)
+	}
+	if len(c.ResponseInfo) > 0 {
+		s += fmt.Sprintf(" response=%s", c.ResponseInfo)
 	}
 	if id := c.AssignedClientID; assigned.Match(id) {
 		s += " assigned=wr-*"

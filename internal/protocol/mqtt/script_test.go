@@ -273,6 +273,9 @@ func (s *script) configureListener(a *args) {
 		l.QueueBytes = int64(n)
 	}
 	l.Retain, l.Wildcards = !a.has("noretain"), !a.has("nowild")
+	if v, ok := a.str("respond"); ok {
+		l.ResponseInfo = v
+	}
 	if v, ok := a.str("shared"); ok {
 		l.Shared = v
 	}

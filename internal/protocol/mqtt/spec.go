@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/windrose-edc/windrose/internal/event"
 	"github.com/windrose-edc/windrose/internal/listen"
 	"github.com/windrose-edc/windrose/internal/protocol/mqtt/wire"
 	"github.com/windrose-edc/windrose/internal/session"
@@ -45,6 +46,7 @@ type ListenerSpec struct {
 	Queue          int            `yaml:"queue" default:"0" min:"0" doc:"Events that may wait for one client. 0: that of sessions."`
 	QueueBytes     int64          `yaml:"queue_bytes" unit:"size" default:"0" min:"0" doc:"Bytes of events that may wait for one client. 0: that of sessions."`
 	Sessions       int            `yaml:"sessions" default:"0" min:"0" doc:"Sessions that may be opened by this listener, with and without a connection. 0: no bound but that of sessions."`
+	ResponseInfo   string         `yaml:"response_information" doc:"Topic that an MQTT 5 client is told when it asks where it may have responses sent; {client} is its identifier." example:"replies/{client}"`
 	OnReject       string         `yaml:"on_reject" enum:"ack|disconnect|silent" default:"ack" doc:"What an MQTT 3.x publisher sees when a policy refuses its event; it has no negative acknowledgement."`
 	OnHold         string         `yaml:"on_hold" enum:"pause|drop_qos0|disconnect" default:"pause" doc:"What happens when more publishes arrive than may be held for a limit."`
 	HoldBytes      int            `yaml:"hold_bytes" unit:"size" default:"64KiB" doc:"Bytes of publishes that one connection may have held; one packet is always allowed."`
@@ -89,6 +91,7 @@ type settings struct {
 	shared     [6]bool // by protocol level
 	levels     int     // 0: no bound
 	bounds     *session.Bounds
+	respond    *event.Template // nil: clients are told nothing
 }
 
 // Validate checks what the fields' own rules cannot.
@@ -112,6 +115,18 @@ func (s *ListenerSpec) settings(name string, receiveMax int) (*settings, error) 
 	}
 	c.bounds = &session.Bounds{Subscriptions: s.Subscriptions, Window: s.MaxInflight, Receive: s.Receive, Queue: s.Queue, QueueBytes: s.QueueBytes,
 		Sessions: s.Sessions}
+	if s.ResponseInfo != "" {
+		t, err := event.ParseTemplate(s.ResponseInfo)
+		if err != nil {
+			return nil, fmt.Errorf("response_information: %w", err)
+		}
+		for _, n := range t.Names() {
+			if n != "client" {
+				return nil, fmt.Errorf("response_information: {%s} is not {client}", n)
+			}
+		}
+		c.respond = &t
+	}
 	if len(s.Accept) == 0 {
 		c.accept[wire.V31], c.accept[wire.V311], c.accept[wire.V5] = true, true, true
 	}
