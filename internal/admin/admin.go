@@ -201,6 +201,7 @@ func (s *Server) Run(ctx context.Context) error {
 	defer cancel()
 	var wg sync.WaitGroup
 	wg.Go(func() { s.sample(ctx) })
+	wg.Go(func() { s.rank(ctx) })
 	errs := make(chan error, len(bound))
 	for _, ln := range bound {
 		wg.Go(func() {

@@ -27,15 +27,12 @@ func newWholeServer(t *testing.T) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return New(Options{Node: wholeNode{newFakeNode(), nil}, Logs: &observe.Logs{}, Tap: hub, Version: "v1", //nolint:exhaustruct // what an operation needs to exist
+	return New(Options{Node: newFakeNode(), Operable: wholeNode{}, Logs: &observe.Logs{}, Tap: hub, Version: "v1",
 		Explain: func(context.Context, tap.Question) (tap.Record, error) { return tap.Record{}, nil }})
 }
 
 // wholeNode has every ability that a node may have; they are not asked.
-type wholeNode struct {
-	*fakeNode
-	Operable
-}
+type wholeNode struct{ Operable }
 
 func TestOpenAPIIsCurrent(t *testing.T) {
 	b, err := newWholeServer(t).api.OpenAPI().YAML()

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -41,13 +42,53 @@ type TopClient struct {
 }
 
 // topper remembers the counts of the last look at all sessions while somebody asks. Guarded by mu, which is held during a
-// look: two who ask get one.
+// look: two who ask get one. newest and looked are for everybody.
 type topper struct {
 	mu    sync.Mutex
 	at    time.Time
 	seen  map[string][2]uint64 // received, delivered
 	ranks []TopClient          // the busiest first
 	last  Top
+
+	newest atomic.Pointer[Top] // last, for who must not wait
+	looked atomic.Int64        // Unix seconds: when the page was asked for
+}
+
+// The page does not wait for a look at all sessions: while somebody has it open, one is taken from time to time.
+const (
+	topPageEvery = 2 * time.Second
+	topPageOpen  = 10 // seconds
+)
+
+// rank keeps the page's list of clients fresh until ctx is done.
+func (s *Server) rank(ctx context.Context) {
+	t := time.NewTicker(topPageEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-t.C:
+			if now.Unix()-s.top.looked.Load() <= topPageOpen {
+				_, _ = s.top.read(ctx, s.o.Node, now) // a node that does not answer has nothing to show
+			}
+		}
+	}
+}
+
+// busiest is what the page shows of the clients: the busiest, or any at first.
+func (s *Server) busiest(ctx context.Context, n int) []TopClient {
+	now := time.Now().Unix()
+	if t := s.top.newest.Load(); t != nil && now-t.Time.Unix() <= topPageOpen {
+		s.top.looked.Store(now)
+		return t.Clients[:min(n, len(t.Clients))]
+	}
+	s.top.looked.Store(now)
+	var out []TopClient
+	for _, x := range first(ctx, n, s.o.Node.Sessions) {
+		out = append(out, TopClient{ID: x.ID, Listener: x.Listener, Queued: x.Queued, QueuedBytes: x.QueuedBytes, Dropped: x.Dropped})
+	}
+	return out
 }
 
 // registerTop adds the busiest clients.
@@ -113,6 +154,7 @@ func (p *topper) read(ctx context.Context, n Node, now time.Time) (Top, error) {
 	p.rank()
 	t.Clients = slices.Clone(p.ranks)
 	p.at, p.seen, p.last = now, seen, t
+	p.newest.Store(&t)
 	return t, nil
 }
 
