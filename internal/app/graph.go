@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"slices"
 
 	"github.com/windrose-edc/windrose/internal/config"
 	"github.com/windrose-edc/windrose/internal/event"
@@ -40,6 +39,7 @@ type graph struct {
 	commits []func() // what cannot fail, and happens when the graph comes into force
 	starts  []func() // what begins once it is in force
 	drop    []func() // what happens instead when it does not
+	digests digests  // what the files held of which pools were made
 	news    []string // what files that are named hold newly, in words
 }
 
@@ -73,7 +73,7 @@ type usersFile struct {
 
 // graph makes the graph of a snapshot by the fates of the plan. Nothing of what works now is changed.
 func (n *node) graph(snap *config.Snapshot, plan *plan) (*graph, error) {
-	g := &graph{node: n, snap: snap, spec: nodeSpec(snap), plan: plan, prev: n.live.Load(), tls: make(map[string]*listen.TLS), anonymous: make(map[string]bool)}
+	g := &graph{node: n, digests: fileDigests(snap), snap: snap, spec: nodeSpec(snap), plan: plan, prev: n.live.Load(), tls: make(map[string]*listen.TLS), anonymous: make(map[string]bool)}
 	for _, step := range []func() error{g.buildTLS, g.buildAuth, g.buildChain, g.buildPools, g.buildRoutes, g.buildSources, g.buildListeners} {
 		if err := step(); err != nil {
 			g.discard()
@@ -494,21 +494,4 @@ func ended() context.Context {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	return ctx
-}
-
-// files are the files that tls and auth name, which may change while the configuration does not.
-func (g *graph) files() (names []string) {
-	for _, e := range g.snap.Entries("tls") {
-		t := e.Spec.(*listen.TLSSpec)
-		names = append(names, t.Cert, t.Key, t.ClientCA)
-		for _, c := range t.Certs {
-			names = append(names, c.Cert, c.Key)
-		}
-	}
-	for _, e := range g.snap.Entries("auth") {
-		if s, ok := e.Spec.(*identity.UsersSpec); ok {
-			names = append(names, s.File)
-		}
-	}
-	return slices.DeleteFunc(names, func(n string) bool { return n == "" })
 }

@@ -74,7 +74,7 @@ func build(snap *config.Snapshot, log *slog.Logger, metrics *observe.Registry) (
 	if err != nil {
 		return nil, err
 	}
-	g, err := n.graph(snap, newPlan(nil, snap, n.boot))
+	g, err := n.graph(snap, newPlan(nil, snap, n.boot, nil, nil))
 	if err != nil {
 		return nil, errors.Join(err, n.group.Close())
 	}

@@ -35,19 +35,19 @@ type plan struct {
 }
 
 // Diff says what becomes of a node that runs from when to takes its place, without counts.
-func Diff(from, to *config.Snapshot) *Plan { return newPlan(from, to, nodeSpec(from)).Plan }
+func Diff(from, to *config.Snapshot) *Plan { return newPlan(from, to, nodeSpec(from), nil, nil).Plan }
 
 func nodeSpec(s *config.Snapshot) *NodeSpec { return s.Single("node").(*NodeSpec) }
 
 // newPlan compares two snapshots; from is nil at the start. boot is what the node was started with: that alone decides about
-// what needs a restart.
-func newPlan(from, to *config.Snapshot, boot *NodeSpec) *plan {
+// what needs a restart. was and is are the digests of the files that pools name, where they are known.
+func newPlan(from, to *config.Snapshot, boot *NodeSpec, was, is digests) *plan {
 	p := &plan{&Plan{To: to.Hash(), Steps: []admin.Step{}}, map[config.Ref]fate{}}
 	if from == nil {
 		return p
 	}
 	p.From = from.Hash()
-	olds, news := keysOf(from), keysOf(to)
+	olds, news := keysOf(from, was), keysOf(to, is)
 	for ref, key := range news {
 		switch old, there := olds[ref]; {
 		case !there:
@@ -91,7 +91,7 @@ func find(s *config.Snapshot, ref config.Ref) *config.Entry {
 
 // keysOf gives each part of the sections that hold instances its key: what it was made of, including what its neighbours
 // give it. An instance goes on exactly when its key does.
-func keysOf(s *config.Snapshot) map[config.Ref]string {
+func keysOf(s *config.Snapshot, files digests) map[config.Ref]string {
 	out := map[config.Ref]string{}
 	sources := s.Entries("sources")
 	deadline := nodeSpec(s).Deadline.String()
@@ -100,7 +100,7 @@ func keysOf(s *config.Snapshot) map[config.Ref]string {
 		out[config.Ref{Section: "listeners", Name: e.Name}] = e.Kind + e.Hash + receive
 	}
 	for _, e := range s.Entries("pools") {
-		key := e.Kind + e.Hash + deadline
+		key := e.Kind + e.Hash + deadline + files[config.Ref{Section: "pools", Name: e.Name}]
 		for _, src := range sources { // a source receives by the connections of its pool
 			if slices.Contains(src.Refs, config.Ref{Section: "pools", Name: e.Name}) {
 				key += src.Hash

@@ -133,7 +133,7 @@ func (a *App) reload(x *admin.Reload) error {
 	}
 	n := a.node
 	old := n.live.Load()
-	plan := newPlan(old.snap, snap, n.boot)
+	plan := newPlan(old.snap, snap, n.boot, old.digests, fileDigests(snap))
 	next, err := n.graph(snap, plan)
 	if err != nil {
 		return err
@@ -314,7 +314,7 @@ func (a *App) PlanFiles(ctx context.Context, roots []string, files []config.Writ
 
 func (a *App) planFor(ctx context.Context, to *config.Snapshot) *Plan {
 	g := a.node.live.Load()
-	return a.counted(ctx, newPlan(g.snap, to, a.node.boot).Plan, g)
+	return a.counted(ctx, newPlan(g.snap, to, a.node.boot, g.digests, fileDigests(to)).Plan, g)
 }
 
 // counted adds to a plan how many it concerns now.
