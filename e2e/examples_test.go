@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,6 +16,15 @@ type block struct {
 	where string // file, for messages
 	info  string // the words after the fence
 	text  string
+}
+
+// file is the name that a block gives its text: the last word of `yaml windrose NAME` and of `LANGUAGE file NAME`.
+func (b *block) file() string {
+	words := strings.Fields(b.info)
+	if len(words) == 3 && (words[0] == "yaml" && words[1] == "windrose" || words[1] == "file") {
+		return words[2]
+	}
+	return ""
 }
 
 // blocks reads the fenced blocks of README.md, CONTRIBUTING.md and docs.
@@ -56,19 +66,31 @@ func blocks(t *testing.T) []block {
 	return out
 }
 
-// TestExamples runs what the documents show: the shell blocks beside a fresh `windrose dev` on its default ports, in a
-// network of their own; the YAML blocks through `windrose config check`.
+// TestExamples runs what the documents show: the shell blocks beside a fresh `windrose dev` on its default ports, or a
+// `windrose run` with a configuration of the same document, in a network and a folder of their own that holds the files of
+// the document; the YAML blocks through `windrose config check`.
 func TestExamples(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts servers; not in -short")
 	}
 	shells, yamls := 0, 0
-	for _, b := range blocks(t) {
-		switch b.info {
-		case "sh test":
+	all := blocks(t)
+	for _, b := range all {
+		files := map[string]string{} // those that the same document names
+		for _, f := range all {
+			if f.where == b.where && f.file() != "" {
+				files[f.file()] = f.text
+			}
+		}
+		config, with := strings.CutPrefix(b.info, "sh test with ")
+		switch {
+		case b.info == "sh test":
 			shells++
-			t.Run(b.where+"/sh", func(t *testing.T) { runShell(t, b.text) })
-		case "yaml windrose":
+			t.Run(b.where+"/sh", func(t *testing.T) { runShell(t, "dev", b.text, files) })
+		case with:
+			shells++
+			t.Run(b.where+"/sh", func(t *testing.T) { runShell(t, "run -c "+config, b.text, files) })
+		case b.info == "yaml windrose" || strings.HasPrefix(b.info, "yaml windrose "):
 			yamls++
 			t.Run(b.where+"/yaml", func(t *testing.T) { checkConfig(t, b.text) })
 		}
@@ -81,7 +103,7 @@ func TestExamples(t *testing.T) {
 // beside starts the product the way `make run` does, runs the example and ends the product.
 const beside = `set -eu
 ip link set lo up
-windrose dev >dev.log 2>&1 &
+windrose $WINDROSE_RUN >dev.log 2>&1 &
 dev=$!
 i=0
 until windrose health >/dev/null 2>&1; do
@@ -94,18 +116,20 @@ kill $dev
 wait $dev
 `
 
-func runShell(t *testing.T, text string) {
+func runShell(t *testing.T, verb, text string, files map[string]string) {
 	need.Program(t, "mosquitto_pub")
 	argv := append(need.Namespace(t), "sh", "beside.sh")
 	dir := t.TempDir()
-	for name, text := range map[string]string{"beside.sh": beside, "example.sh": text} {
+	all := maps.Clone(files)
+	all["beside.sh"], all["example.sh"] = beside, text
+	for name, text := range all {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
 	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "PATH="+build(t)+":"+os.Getenv("PATH")+":/usr/sbin:/sbin", "HOME="+dir)
+	cmd.Env = append(os.Environ(), "PATH="+build(t)+":"+os.Getenv("PATH")+":/usr/sbin:/sbin", "HOME="+dir, "WINDROSE_RUN="+verb)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		log, _ := os.ReadFile(filepath.Join(dir, "dev.log"))
