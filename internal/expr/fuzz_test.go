@@ -51,7 +51,7 @@ func compareWithCEL(t interface {
 	if d := differ(in, got, want, wantErr); d != "" {
 		t.Fatalf("%s\npayload %s\n%s", src, in.Event.Payload, d)
 	}
-	if k.ast.OutputType().Kind() == 0 || wantErr != nil {
+	if wantErr != nil || len(seed)%4 != 0 { // a quarter is enough: making programs takes most of the time
 		return true
 	}
 	// The same by way of cel-go's program with our variables.

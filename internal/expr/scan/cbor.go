@@ -235,13 +235,13 @@ func (d *Doc) name(i int) (member, int, error) {
 		}
 		m.off, m.end = uint32(next), uint32(end)
 	case major <= majorNint && shortest(info, arg) && (major == majorUint || arg <= math.MaxInt64):
-		m.off, m.end, m.num = uint32(i), uint32(next), true
+		m.off, m.end = uint32(i), uint32(next)|integer
 	default:
 		return member{}, i, ErrName
 	}
-	m.hash = hashAt(b, int(m.off), int(m.end))
-	m.val = m.end
-	return m, int(m.end), nil
+	m.val = m.end &^ integer
+	m.hash = hashAt(b, int(m.off), int(m.val))
+	return m, int(m.val), nil
 }
 
 // shortest says whether an argument was encoded in as few bytes as it can be.

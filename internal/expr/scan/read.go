@@ -20,7 +20,7 @@ func (d *Doc) RootMember(name string) (v Value, isObject bool) {
 		if d.b[d.start] != '{' {
 			return Value{}, false
 		}
-		if i, ok := d.find(name, false); ok {
+		if i, ok := d.find(name); ok {
 			return d.readJSON(d.b, i), true
 		}
 		return Value{}, true
@@ -28,7 +28,7 @@ func (d *Doc) RootMember(name string) (v Value, isObject bool) {
 	if d.b[d.start]>>5 != 5 {
 		return Value{}, false
 	}
-	if i, ok := d.find(name, false); ok {
+	if i, ok := d.find(name); ok {
 		return d.readCBOR(d.b, i), true
 	}
 	return Value{}, true

@@ -64,10 +64,15 @@ type Value struct {
 // member is one name of an object under inspection.
 type member struct {
 	hash     uint32
-	off, end uint32 // of the name; of an integer name of CBOR: its encoding
+	off, end uint32 // of the name; of an integer name of CBOR: its encoding, and end has the bit integer
 	val      uint32 // where its value begins
-	num      bool   // an integer name
 }
+
+// integer marks the end of an integer name. Documents are shorter than that.
+const integer = 1 << 31
+
+// name is what m is called in b.
+func (m *member) name(b string) string { return b[m.off : m.end&^integer] }
 
 // keepMembers and keepArena bound what a Doc keeps for the next document.
 const (
@@ -169,9 +174,9 @@ func (d *Doc) has(base int, m member) bool {
 	if len(d.names)-base > linear {
 		return false
 	}
-	name := d.b[m.off:m.end]
+	name := m.name(d.b)
 	for i := base; i < len(d.names); i++ {
-		if o := &d.names[i]; o.hash == m.hash && o.num == m.num && d.b[o.off:o.end] == name {
+		if o := &d.names[i]; o.hash == m.hash && (o.end^m.end)&integer == 0 && o.name(d.b) == name {
 			return true
 		}
 	}

@@ -12,21 +12,18 @@ func (d *Doc) compare(a, b member) int {
 	if c := cmp.Compare(a.hash, b.hash); c != 0 {
 		return c
 	}
-	if a.num != b.num {
-		if a.num {
-			return 1
-		}
-		return -1
+	if c := cmp.Compare(a.end&integer, b.end&integer); c != 0 {
+		return c
 	}
-	return strings.Compare(d.b[a.off:a.end], d.b[b.off:b.end])
+	return strings.Compare(a.name(d.b), b.name(d.b))
 }
 
 func (d *Doc) sort(names []member) {
 	slices.SortFunc(names, d.compare)
 }
 
-// find looks a name of the root object up; only for a root object whose names are kept.
-func (d *Doc) find(key string, num bool) (val int, ok bool) {
+// find looks a name of the root object up, no integer name; only for a root object whose names are kept.
+func (d *Doc) find(key string) (val int, ok bool) {
 	h := hashName(key)
 	names := d.names[:d.top]
 	if len(names) > linear {
@@ -39,7 +36,7 @@ func (d *Doc) find(key string, num bool) (val int, ok bool) {
 	for i := range names {
 		m := &names[i]
 		if m.hash == h {
-			if m.num == num && d.b[m.off:m.end] == key {
+			if m.end&integer == 0 && m.name(d.b) == key {
 				return int(m.val), true
 			}
 		} else if d.top > linear {
