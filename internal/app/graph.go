@@ -2,8 +2,10 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
+	"syscall"
 
 	"github.com/windrose-edc/windrose/internal/config"
 	"github.com/windrose-edc/windrose/internal/event"
@@ -413,6 +415,7 @@ func (g *graph) bind() error {
 			l.Listener, err = g.takeOver(l, from)
 		} else {
 			l.Listener, err = g.bindNew(l)
+			err = g.overlap(l, err)
 		}
 		if err != nil {
 			return err
@@ -421,6 +424,21 @@ func (g *graph) bind() error {
 		g.drop = append(g.drop, l.Close)
 	}
 	return nil
+}
+
+// overlap explains an address that is taken by a listener of this node under another address, such as :1883 beside
+// 127.0.0.1:1883: to free it first would refuse clients, and the new one could fail.
+func (g *graph) overlap(l *listener, err error) error {
+	_, port, _ := net.SplitHostPort(l.spec.Bind)
+	if g.prev == nil || !errors.Is(err, syscall.EADDRINUSE) {
+		return err
+	}
+	for _, old := range g.prev.listeners {
+		if _, p, _ := net.SplitHostPort(old.spec.Bind); p == port {
+			return fmt.Errorf("%w: listener %s has that port on %s; take it out in one reload and open %s in the next, or restart", err, old.name, old.spec.Bind, l.spec.Bind)
+		}
+	}
+	return err
 }
 
 func (g *graph) bindNew(l *listener) (*listen.Listener, error) {
