@@ -16,6 +16,7 @@
 package tap
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"strings"
@@ -250,7 +251,7 @@ type Options struct {
 type Tap struct {
 	h      *Hub
 	o      Options
-	topic  []byte
+	topic  topicFilter
 	until  int64 // Unix nanoseconds
 	rate   int64 // nanoseconds of one record in the long run
 	burst  int64 // nanoseconds
@@ -284,7 +285,7 @@ func (h *Hub) Listen(o Options) (*Tap, error) {
 	t := &Tap{h: h, o: o, until: time.Now().Add(o.For).UnixNano(), rate: int64(time.Second) / int64(r.spec.Rate),
 		burst: int64(time.Second), notify: make(chan struct{}, 1)}
 	if o.Topic != "" {
-		t.topic = []byte(o.Topic)
+		t.topic = newTopicFilter(o.Topic)
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -379,7 +380,7 @@ func (t *Tap) wants(ev *event.Event, loop int) bool {
 	if t.o.Client != "" && (ev.From == nil || ev.From.Client != t.o.Client) {
 		return false
 	}
-	if t.topic != nil && !event.Match(t.topic, ev.Topic) {
+	if t.topic.filter != nil && !t.topic.match(ev.Topic) {
 		return false
 	}
 	if t.o.Where != nil {
@@ -401,6 +402,30 @@ func (t *Tap) wants(ev *event.Event, loop int) bool {
 		return false
 	}
 	return true
+}
+
+// topicFilter is a topic filter that says no quickly: by what stands before its first and behind its last wildcard.
+// Immutable.
+type topicFilter struct {
+	filter, before, behind []byte
+}
+
+func newTopicFilter(s string) topicFilter {
+	f := topicFilter{filter: []byte(s)}
+	first, last := strings.IndexAny(s, "+#"), strings.LastIndexAny(s, "+#")
+	switch {
+	case first < 0:
+		f.before, f.behind = f.filter, f.filter
+	case s[last] == '+':
+		f.before, f.behind = f.filter[:first], f.filter[last+1:]
+	default: // a/# matches a too
+		f.before = bytes.TrimSuffix(f.filter[:first], []byte("/"))
+	}
+	return f
+}
+
+func (f *topicFilter) match(topic []byte) bool {
+	return bytes.HasPrefix(topic, f.before) && bytes.HasSuffix(topic, f.behind) && event.Match(f.filter, topic)
 }
 
 // allow is a token bucket of one second's records, counted in the time that they take to come back.

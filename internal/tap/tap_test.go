@@ -387,6 +387,18 @@ func TestTextIsHarmlessForTerminals(t *testing.T) {
 	}
 }
 
+func TestTopicFilterIsThatOfTopics(t *testing.T) {
+	topics := []string{"a", "a/", "a/b", "a/b/c", "a/7", "a/b/7", "/7", "7", "b/7", "$x/7", "/", "ab", "a/b/"}
+	for _, f := range []string{"a", "a/#", "#", "+", "+/7", "a/+/7", "a/+", "/+", "+/+", "+/#", "a/b/#", "$x/+", "a/+/#", "+/b/+"} {
+		quick := newTopicFilter(f)
+		for _, topic := range topics {
+			if got, want := quick.match([]byte(topic)), event.Match([]byte(f), []byte(topic)); got != want {
+				t.Errorf("%s on %s: %v", f, topic, got)
+			}
+		}
+	}
+}
+
 func BenchmarkBeginOff(b *testing.B) {
 	h := newHub(b, Spec{})
 	e := ev("a", "x")
