@@ -178,6 +178,7 @@ func (a *App) Run(ctx context.Context) error {
 		p.run(stopPools, "watchdog", a.watchdog)
 	}
 	p.run(stopAdmin, "traces", a.traces.Run)
+	p.run(stopSources, "own topics", newSysTopics(n, a.o.Version, a.started).run)
 	p.run(stopAdmin, "log summaries", func(ctx context.Context) error { n.limited.Run(ctx); return nil })
 	a.banner()
 	a.o.Logger.Info("ready", "node", n.id, "after", time.Since(a.started).Round(time.Millisecond).String())

@@ -78,7 +78,7 @@ func sourceKinds() (ks []config.Kind) {
 func mqttListener(n *graph, name string, spec any) (func(*loop.Conn) loop.Handler, listen.Spec, bool, error) {
 	s := spec.(*mqtt.ListenerSpec)
 	srv, err := mqtt.NewServer(name, *s, mqtt.Deps{Loops: n.group.Loops(), Hosts: n.hosts, Auth: n.authChain, Slow: n.slow.run,
-		Metrics: n.metrics, Logger: n.logFor("mqtt"), Limited: n.limited.For("mqtt")})
+		Metrics: n.metrics, Logger: n.logFor("mqtt"), Limited: n.limited.For("mqtt"), Refused: n.notices.refused})
 	if err != nil {
 		return nil, s.Spec, false, err
 	}

@@ -53,6 +53,7 @@ type node struct {
 	dead      *deadLetters
 	meters    *meters
 	slow      *slowWork
+	notices   *notices
 
 	passed    []systemd.Socket      // that the service manager opened; set before the listeners open
 	laneCount atomic.Uint32         // of sources, ever
@@ -112,6 +113,8 @@ func newNode(snap *config.Snapshot, log *slog.Logger, metrics *observe.Registry)
 	}
 	n.net.SetTap(n.tap)
 	n.shared = &session.Shared{Directory: n.directory, Tap: n.tap, Net: n.net, Retained: n.retained, Chain: n.chain, Dead: n.dead, Limits: sessionLimits(snap)}
+	n.notices = newNotices(n)
+	n.shared.Lives = n.notices
 	meters := make([]*meter, loops)
 	n.shared.Observe = func(h *session.Host) { meters[h.Clock().ID()].turn(h) }
 	for i, l := range n.group.Loops() {

@@ -27,6 +27,7 @@ type NodeSpec struct {
 	Loops     int           `yaml:"loops" restart:"true" default:"0" min:"0" max:"254" doc:"Event loops; 0: one for each processor. A change needs a restart."`
 	Deadline  time.Duration `yaml:"deadline" default:"30s" min:"100ms" doc:"How long a publisher waits for the outcome of an event before it is told that there is none."`
 	AdminSpec `yaml:",inline"`
+	OwnTopics `yaml:",inline"`
 
 	Drain DrainSpec `yaml:"drain" doc:"How the node lets go of its clients when it stops or drains."`
 }

@@ -36,6 +36,7 @@ type Shared struct {
 	Limits    Limits
 	Tap       *tap.Hub      // nil: nobody ever looks
 	Dead      DeadLetters   // may be nil
+	Lives     LifeWatcher   // may be nil
 	Observe   func(h *Host) // called at the end of each turn with the host's counters; may be nil
 
 	live atomic.Pointer[Limits] // in place of Limits; nil: those
@@ -193,6 +194,7 @@ func (h *Host) Open(hello *Hello, p Peer) (s *Session, present bool, home int, e
 		if q := old.peer; q != nil {
 			h.Tally.TakenOver++
 			resumed := !hello.Clean && old.Expiry != 0
+			old.Ended(q, endTakenOver)
 			old.detach(resumed)
 			q.Kick(TakenOver)
 		}
@@ -248,6 +250,7 @@ func (h *Host) attach(s *Session, hello *Hello, p Peer) {
 	s.back()
 	s.meet(true)
 	h.Tally.Online++
+	s.lives(Connected, nil)
 }
 
 // Start sends what an earlier connection left open and what waits. The protocol calls it after it has told the client
@@ -284,6 +287,7 @@ func (s *Session) detach(resumed bool) {
 	s.meet(false)
 	now := h.clock.Now()
 	s.note.since = uint32(now / int64(time.Second))
+	s.lives(Disconnected, nil)
 	a := &away{s: s}
 	if w := s.will; w != nil {
 		delay := min(w.Delay, s.Expiry) // [MQTT-3.1.3-9] and 3.1.3.2.2
@@ -338,6 +342,7 @@ func (a *away) Expire(_ *loop.Timer, now int64) {
 		s.publishWill()
 	}
 	if a.expires != 0 && a.expires <= now {
+		s.lives(Expired, nil)
 		s.host.end(s)
 		return
 	}
@@ -479,6 +484,7 @@ func (h *Host) Close() {
 	for _, s := range h.slots {
 		if s != nil && s.peer != nil {
 			p := s.peer
+			s.Ended(p, endStopped)
 			s.detach(false)
 			p.Kick(Shutdown)
 		}

@@ -69,6 +69,12 @@ type Facts struct {
 	Dropped                                uint32
 }
 
+// Why a connection ended that the host ends by itself, in the words of the protocols.
+const (
+	endTakenOver = "taken_over"
+	endStopped   = "stopped"
+)
+
 // Ended notes why the session's connection p is about to end, for whoever looks; nothing happens when another one is
 // attached. reason is one of a small closed set.
 func (s *Session) Ended(p Peer, reason string) {

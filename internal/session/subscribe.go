@@ -155,7 +155,9 @@ func (s *Session) Subscribe(wants []Want, done func()) {
 		}
 		h.removed(cs, gone, nil)
 		p.Kick(Busy) // it comes back when the storm of subscriptions is over
+		return
 	}
+	s.lives(Subscribed, wants)
 }
 
 func isShared(filter []byte) bool {

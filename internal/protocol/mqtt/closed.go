@@ -8,6 +8,7 @@ import (
 // refuseClosed answers a CONNECT while the node opens no sessions (3.2.2.2): with 0x9C or 0x9D and a Server Reference where
 // the client can go elsewhere (4.11), with 0x89 where memory is short, else with 0x88; MQTT 3.x has code 3 for all.
 func (m *machine) refuseClosed(c *session.Closed) error {
+	m.refused = true
 	code := wire.ServerUnavailable
 	switch {
 	case c.Server != "":

@@ -86,6 +86,7 @@ func (m *machine) connect(first byte, body []byte) error {
 
 // badConnect refuses a CONNECT that does not parse. Where the version is known the client is told (3.1.4).
 func (m *machine) badConnect(err error) error {
+	m.refused = true
 	var we *wire.Error
 	if ok := errors.As(err, &we); ok && m.version == 0 && we.Code == wire.UnsupportedVersion {
 		// [MQTT-3.1.2-2] of 3.1.1: return code 1, in the only format that every client reads
@@ -102,6 +103,7 @@ func (m *machine) badConnect(err error) error {
 }
 
 func (m *machine) refuse(r wire.Reason) error {
+	m.refused = true
 	m.env.SetOut(wire.AppendConnack(m.env.Out(), m.version, false, r, nil))
 	m.close(&wire.Error{Code: r, Text: "connection refused: " + r.String()})
 	return nil

@@ -65,6 +65,7 @@ type machine struct {
 	problems  bool // the client wants reason strings
 	bridge    bool // the client is a bridge: retain flags are passed on as they came, its own events are not
 	graceful  bool
+	refused   bool // CONNECT was answered with a refusal
 	paused    bool
 	dead      bool   // the connection is gone; there may still be publishes that are held
 	keepAlive uint16 // seconds; 0: none

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -24,6 +25,15 @@ type Deps struct {
 	Metrics *observe.Registry
 	Logger  *slog.Logger
 	Limited *observe.LimitedLogger // for lines that a peer can cause; may be nil
+	Refused func(r *Refusal)       // hears of each connection that gets no session, on its loop; may be nil
+}
+
+// Refusal is a connection whose CONNECT was refused. Borrowed.
+type Refusal struct {
+	Listener, Client, User string // Client and User are claims, "" where they are not known
+	Reason                 string // one of a small closed set
+	Remote                 netip.AddrPort
+	Host                   *session.Host // of its loop
 }
 
 // Server is an MQTT listener's protocol end. Immutable after NewServer except its counters; safe for concurrent use.
@@ -42,6 +52,7 @@ const (
 	endEOF       = "peer_closed"
 	endKeepAlive = "keep_alive"
 	endTakeover  = "taken_over"
+	endKicked    = "kicked"
 	endRefused   = "refused"
 	endProtocol  = "protocol_error"
 	endStopped   = "stopped"
@@ -67,7 +78,7 @@ func NewServer(name string, spec ListenerSpec, d Deps) (*Server, error) {
 	for range d.Loops {
 		s.scratch = append(s.scratch, &scratch{})
 	}
-	for _, r := range []string{endClient, endEOF, endKeepAlive, endTakeover, endRefused, endProtocol, endStopped, endTimeout, endOverflow,
+	for _, r := range []string{endClient, endEOF, endKeepAlive, endTakeover, endKicked, endRefused, endProtocol, endStopped, endTimeout, endOverflow,
 		endLimit, endBusy, endRejected, endPassword, endRights, endClientID, endVersion, endOther} {
 		s.ends[r] = d.Metrics.Counter("windrose_mqtt_ended_connections_total", "Connections that ended, by reason.", "listener", name, "reason", r)
 	}
@@ -99,6 +110,13 @@ var refusals = []string{endRefused, endPassword, endRights, endClientID, endVers
 func (s *Server) closed(c *conn, err error) {
 	why := reasonOf(err)
 	s.ends[why].Inc()
+	if c.refused && s.deps.Refused != nil {
+		r := Refusal{Listener: s.name, Reason: why, Remote: c.c.RemoteAddr(), Host: c.Host()}
+		if h := c.hello; h != nil {
+			r.Client, r.User = h.req.ClientID, h.cred.Username
+		}
+		s.deps.Refused(&r)
+	}
 	if s.deps.Limited != nil && (err != nil && (why == endProtocol || slices.Contains(refusals, why))) {
 		s.deps.Limited.Info(s.name+why, "connection ended", slog.String("listener", s.name),
 			slog.String("remote", c.c.RemoteAddr().String()), slog.String("reason", err.Error()))
@@ -116,6 +134,8 @@ func reasonOf(err error) string {
 		return endKeepAlive
 	case errors.Is(err, kicked[session.TakenOver]):
 		return endTakeover
+	case errors.Is(err, kicked[session.Kicked]):
+		return endKicked
 	case errors.Is(err, kicked[session.Shutdown]), errors.Is(err, kicked[session.Removed]), errors.Is(err, loop.ErrStopped):
 		return endStopped
 	case errors.Is(err, errNoConnect), errors.Is(err, errNoAuth):
