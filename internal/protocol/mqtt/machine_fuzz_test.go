@@ -300,8 +300,8 @@ func FuzzMachine(f *testing.F) {
 
 // fuzzSubscriber is a client that takes everything and acknowledges it.
 func fuzzSubscriber(q byte) []byte {
-	b := wire.AppendConnect(nil, &wire.Connect{Version: wire.V5, ClientID: []byte("s"), ReceiveMax: 9, SessionExpiry: 50, RequestProblemInfo: true})
-	b = wire.AppendSubscribe(b, wire.V5, 1, 5, []wire.Filter{{Filter: "#", SubOptions: wire.SubOptions{QoS: q}}})
+	b := wire.AppendConnect(nil, &wire.Connect{Version: wire.V5, ClientID: []byte("s"), ReceiveMax: 9, TopicAliasMax: 3, SessionExpiry: 50, RequestProblemInfo: true})
+	b = wire.AppendSubscribe(b, wire.V5, 1, 5, []wire.Filter{{Filter: "#", SubOptions: wire.SubOptions{QoS: q}}, {Filter: "$share/g/t", SubOptions: wire.SubOptions{QoS: q}}})
 	for id := range uint16(20) {
 		if q < 2 {
 			b = wire.AppendAck(b, wire.V5, wire.PUBACK, id+1, wire.Success, "")
