@@ -44,6 +44,9 @@ func TestMatchAllocatesNothing(t *testing.T) {
 			continue
 		}
 		_, _ = p.Match(in)
+		if underRace && strings.Contains(src, "matches") {
+			continue // package regexp keeps its machines in a sync.Pool, which loses some on purpose then
+		}
 		if n := testing.AllocsPerRun(50, func() { _, _ = p.Match(in) }); n != 0 {
 			t.Errorf("%s: %v allocations", src, n)
 		}

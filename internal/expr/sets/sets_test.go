@@ -233,10 +233,10 @@ func TestWatch(t *testing.T) {
 
 // A million strings: loaded in seconds, a bounded number of bytes each, found without allocation.
 func TestAMillionStrings(t *testing.T) {
-	if testing.Short() {
-		t.Skip("a million strings take seconds under the race detector")
-	}
 	n := 1_000_000
+	if underRace {
+		n = 50_000 // one goroutine: nothing to find, and it takes seconds
+	}
 	path := filepath.Join(t.TempDir(), "set")
 	var text strings.Builder
 	for i := range n {
@@ -254,7 +254,7 @@ func TestAMillionStrings(t *testing.T) {
 	if s.Len() != n || s.Bytes() > int64(n)*64 {
 		t.Errorf("%d strings, %d bytes", s.Len(), s.Bytes())
 	}
-	key := "device-000000777777"
+	key := "device-000000037777"
 	if a := testing.AllocsPerRun(100, func() {
 		if !s.Has(key) || s.Has("device-") {
 			t.Fatal("wrong")
