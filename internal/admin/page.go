@@ -72,7 +72,9 @@ func (s *Server) view(ctx context.Context) *view {
 	v.Clients = s.busiest(ctx, pageClients)
 	if s.o.Operable != nil {
 		if last, _ := s.o.Operable.LastReload(); last != nil && !last.OK {
-			v.Reload = last
+			v.Reload = last // said once, not as a note and a check too
+			st.Info.Notes = slices.DeleteFunc(slices.Clone(st.Info.Notes), func(n string) bool { return strings.HasPrefix(n, "Configuration:") })
+			st.Checks = slices.DeleteFunc(slices.Clone(st.Checks), func(c Check) bool { return c.Name == "config" && c.Optional })
 		}
 	}
 	for _, c := range st.Checks {
