@@ -185,7 +185,7 @@ func (l *loader) component(s *Section, e *Entry, path string) {
 	before := l.count()
 	v := reflect.New(base(reflect.TypeOf(spec)))
 	if kind == nil {
-		l.unknownKinds(common, v.Type().Elem(), path, kinds)
+		l.unknownKinds(common, v.Type().Elem(), path, s.Kinds)
 	}
 	unknown := l.count() > before
 	ct := l.decodeStruct(v.Elem(), common, path, kinds)
@@ -205,6 +205,7 @@ func (l *loader) component(s *Section, e *Entry, path string) {
 		kspec = struct{}{}
 	}
 	kv := reflect.New(base(reflect.TypeOf(kspec)))
+	body = l.misplaced(body, kv.Type().Elem(), v.Type().Elem(), sub, kind.Name)
 	kt := l.decode(kv.Elem(), body, sub, &rules{})
 	e.Spec = kv.Interface()
 	if l.count() == before {
@@ -222,10 +223,14 @@ func (l *loader) component(s *Section, e *Entry, path string) {
 }
 
 // unknownKinds reports keys of an entry without a kind that are no common keys either, and takes them out.
-func (l *loader) unknownKinds(n *node, common reflect.Type, path string, kinds []string) {
+func (l *loader) unknownKinds(n *node, common reflect.Type, path string, kinds []Kind) {
 	p := l.plan(common)
 	if p == nil {
 		return
+	}
+	names := make([]string, len(kinds))
+	for i, k := range kinds {
+		names[i] = k.Name
 	}
 	keep := &node{pos: n.pos, kind: kindMap}
 	for i, k := range n.keys {
@@ -233,13 +238,52 @@ func (l *loader) unknownKinds(n *node, common reflect.Type, path string, kinds [
 			keep.keys, keep.vals = append(keep.keys, k), append(keep.vals, n.vals[i])
 			continue
 		}
-		fix := listNames("use one of", kinds)
-		if near := nearest(k.text, append(p.names(), kinds...)); near != "" {
+		fix := listNames("use one of", names)
+		if owner := l.kindWith(kinds, k.text); owner != "" {
+			l.fail(k.pos, path, "the type is missing before "+quoteShort(k.text), "write "+owner+": { "+k.text+": ... }")
+			continue
+		}
+		if near := nearest(k.text, append(p.names(), names...)); near != "" {
 			fix = "did you mean '" + near + "'?"
 		}
 		l.fail(k.pos, path, "unknown type "+quoteShort(k.text), fix)
 	}
 	n.keys, n.vals = keep.keys, keep.vals
+}
+
+// kindWith is the first kind that has a key, "" for none.
+func (l *loader) kindWith(kinds []Kind, key string) string {
+	for _, k := range kinds {
+		if k.Spec == nil {
+			continue
+		}
+		if p := l.plan(base(reflect.TypeOf(k.Spec))); p != nil && p.find(key) != nil {
+			return k.Name
+		}
+	}
+	return ""
+}
+
+// misplaced reports keys of a kind's body that belong beside the kind, and takes them out.
+func (l *loader) misplaced(body *node, spec, common reflect.Type, path, kind string) *node {
+	if body.kind != kindMap || classOf(spec, "") != classStruct || classOf(common, "") != classStruct {
+		return body
+	}
+	p, c := l.plan(spec), l.plan(common)
+	if p == nil || c == nil {
+		return body
+	}
+	keep := *body
+	keep.keys, keep.vals = nil, nil
+	for i, k := range body.keys {
+		if p.find(k.text) == nil && c.find(k.text) != nil {
+			l.fail(k.pos, path, "the key "+quoteShort(k.text)+" belongs beside "+kind+", not inside it", "move it out: "+kind+": { ... }, "+k.text+": ...")
+			keep.partial = true
+			continue
+		}
+		keep.keys, keep.vals = append(keep.keys, k), append(keep.vals, body.vals[i])
+	}
+	return &keep
 }
 
 // seal computes the entry's hash.

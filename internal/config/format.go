@@ -346,7 +346,9 @@ func isBlockScalar(o *owner) bool {
 	return o.value.Kind == yaml.ScalarNode && o.value.Style&(yaml.LiteralStyle|yaml.FoldedStyle) != 0
 }
 
-func inBlockHeader(o *owner) bool { return o.value.Kind == yaml.ScalarNode && o.value.Style == yaml.DoubleQuotedStyle }
+func inBlockHeader(o *owner) bool {
+	return o.value.Kind == yaml.ScalarNode && o.value.Style == yaml.DoubleQuotedStyle
+}
 
 // end is the last line of the value that begins on or after line; next is the line of the next key or dash.
 func (f *layout) end(o *owner, line, next int) int {

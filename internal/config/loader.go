@@ -142,7 +142,16 @@ func (l *loader) merge(s *Section, key, n *node) {
 		n = &node{pos: n.pos, kind: want}
 	}
 	if n.kind != want {
-		l.failGot(n, s.Name, what, "")
+		fix := ""
+		switch {
+		case want == kindList && n.kind == kindMap:
+			fix = "begin each entry with a dash: - key: value"
+		case want == kindMap && n.kind == kindList && s.Shape == Single:
+			fix = "write the keys without dashes"
+		case want == kindMap && n.kind == kindList:
+			fix = "write each entry by its name, without a dash: name: { ... }"
+		}
+		l.failGot(n, s.Name, what, fix)
 		return
 	}
 	switch s.Shape {
