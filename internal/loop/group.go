@@ -19,11 +19,14 @@ type Group struct {
 	panicLog, tlsLog rate
 
 	mu        sync.Mutex // guards what follows
-	listeners []*Listener
+	listeners []door
 	started   bool
 	stopping  bool // no new listeners
 	closed    bool
 }
+
+// door is what the group closes first when it stops: a Listener, a PacketListener.
+type door interface{ Close() }
 
 // NewGroup makes the loops; they do nothing until Run. Without Run, Close frees what they hold.
 func NewGroup(o Options) (*Group, error) {
@@ -123,7 +126,7 @@ func (g *Group) closeListeners() {
 }
 
 // add keeps a listener until it is closed; false: too late.
-func (g *Group) add(n *Listener) bool {
+func (g *Group) add(n door) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.stopping {
@@ -133,7 +136,7 @@ func (g *Group) add(n *Listener) bool {
 	return true
 }
 
-func (g *Group) remove(n *Listener) {
+func (g *Group) remove(n door) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if i := slices.Index(g.listeners, n); i >= 0 {

@@ -42,6 +42,7 @@ type Loop struct {
 	gen       uint32
 	live      int // connections that hold a slot
 	dirty     []*Conn
+	packets   []*Packets // with datagrams to be sent
 	again     []*Conn
 	dead      []*Conn
 	spare     []*Conn
@@ -165,13 +166,14 @@ func (l *Loop) work(n int) {
 	l.tellClosed()
 	l.flush()
 	l.tellClosed()
+	l.flushPackets()
 	l.publish()
 	debugTurnDone(l)
 }
 
 // idle says that nothing is left to do without something from outside.
 func (l *Loop) idle() bool {
-	return len(l.dirty) == 0 && len(l.again) == 0 && len(l.dead) == 0
+	return len(l.dirty) == 0 && len(l.again) == 0 && len(l.dead) == 0 && len(l.packets) == 0
 }
 
 // patience is how long the loop may wait for something to happen: until the next timer.

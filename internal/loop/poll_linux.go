@@ -19,6 +19,7 @@ const canGather = true
 const (
 	wakeTag   = -1       // in EpollEvent.Fd: the eventfd
 	listenTag = -2       // and below: listeners
+	packetTag = -1 << 20 // and below: sockets for datagrams
 	nestTag   = -1 << 30 // and below: loops that were lent
 	rawWaitMs = 20
 
@@ -33,7 +34,8 @@ type poller struct {
 	waking    sync.RWMutex // guards efd against closing while others notify
 	ep, efd   int
 	evs       [256]unix.EpollEvent
-	listeners []*Listener // by -2-tag
+	listeners []*Listener // by listenTag-tag
+	packets   []*Packets  // by packetTag-tag
 
 	raw bool // blocking in a raw system call leaves processors for others
 
@@ -185,6 +187,10 @@ func (p *poller) dispatch(l *Loop, n int) {
 			// the slot may have got another connection since the kernel made this list
 			if c := l.conns[ev.Fd]; c != nil && c.sock.gen == uint32(ev.Pad) {
 				l.event(c, fromEpoll(ev.Events))
+			}
+		} else if i := int(packetTag - ev.Fd); i >= 0 {
+			if i < len(p.packets) && p.packets[i] != nil {
+				p.packets[i].receive()
 			}
 		} else if i := int(listenTag - ev.Fd); i >= 0 && i < len(p.listeners) && p.listeners[i] != nil {
 			p.listeners[i].acceptSome(l)
