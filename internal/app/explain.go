@@ -28,14 +28,13 @@ func asked(snap *config.Snapshot, q *tap.Question) (*event.Event, map[string]eve
 	if q.Protocol == "" {
 		q.Protocol = "mqtt"
 	}
-	var known, here []string
+	var known []string
 	var spec any
 	for _, e := range snap.Entries("listeners") {
 		known = append(known, e.Name)
 		if e.Kind != q.Protocol {
 			continue
 		}
-		here = append(here, e.Name)
 		if q.Listener == "" || q.Listener == e.Name {
 			q.Listener, spec = e.Name, e.Spec
 			break

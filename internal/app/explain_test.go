@@ -199,10 +199,7 @@ func (f *firstWords) address(t testing.TB) (addr string) {
 // startWorld makes a node of that configuration, which is in file.
 func startWorld(t testing.TB, text string) (*App, *firstWords, string) {
 	t.Helper()
-	dir, err := os.MkdirTemp(t.TempDir(), "w")
-	if err != nil {
-		t.Fatal(err)
-	}
+	dir := t.TempDir()
 	file := filepath.Join(dir, "windrose.yaml")
 	if err := os.WriteFile(file, []byte(strings.ReplaceAll(text, "${DATA}", filepath.Join(dir, "data"))), 0o600); err != nil {
 		t.Fatal(err)

@@ -95,7 +95,7 @@ func (e *env) explainCommand() *cobra.Command {
 }
 
 func (e *env) payloadFile(name string) ([]byte, error) {
-	var r io.Reader = e.in
+	r := e.in
 	if name != "-" {
 		f, err := os.Open(name) //nolint:gosec // the file that the user named
 		if err != nil {
