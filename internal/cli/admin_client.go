@@ -27,7 +27,7 @@ const maxDocument = admin.MaxAnswer
 // adminSockets are where the socket of a node on this machine is looked for when nothing else is said.
 var adminSockets = []string{"data/" + admin.SocketFile, "/var/lib/windrose/" + admin.SocketFile}
 
-// adminFlags say which node is asked, and who asks.
+// adminFlags say which node is asked, and who asks. Owned by the goroutine of Main.
 type adminFlags struct {
 	address, token, ca string
 	insecure           bool
