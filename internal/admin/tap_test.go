@@ -100,6 +100,7 @@ func getTap(t *testing.T, base string, q url.Values) *http.Response {
 func TestTapStream(t *testing.T) {
 	srv, hub, log := tapServer(t, tap.Spec{Taps: 1}, Viewer)
 	res := getTap(t, srv.URL, url.Values{"where": {`event.topic.startsWith("a/")`}, "max": {"1"}, "for": {"20s"}})
+	defer func() { _ = res.Body.Close() }()
 	if ct := res.Header.Get("Content-Type"); res.StatusCode != http.StatusOK || ct != "text/event-stream" {
 		t.Fatalf("%d %s", res.StatusCode, ct)
 	}
@@ -107,7 +108,9 @@ func TestTapStream(t *testing.T) {
 	if m := nextMessage(t, r); m.kind != "begin" || !strings.Contains(m.data, "until") {
 		t.Fatalf("%+v", m)
 	}
-	if second := getTap(t, srv.URL, nil); second.StatusCode != http.StatusTooManyRequests {
+	second := getTap(t, srv.URL, nil)
+	defer func() { _ = second.Body.Close() }()
+	if second.StatusCode != http.StatusTooManyRequests {
 		t.Errorf("a second tap: %d", second.StatusCode)
 	}
 	for _, topic := range []string{"b/1", "a/1"} {
@@ -154,6 +157,7 @@ func TestTapRefusals(t *testing.T) {
 		}
 		res := getTap(t, srv.URL, q)
 		b, _ := io.ReadAll(res.Body)
+		_ = res.Body.Close()
 		if res.StatusCode != want.code || !strings.Contains(string(b), want.text) {
 			t.Errorf("%s: %d %s", query, res.StatusCode, b)
 		}
