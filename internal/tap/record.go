@@ -49,7 +49,7 @@ type Meta struct {
 	Value string `json:"value"`
 }
 
-// Record is the decision path of one event. A value once it is given out.
+// Record is the decision path of one event. Immutable once it is given out; guarded by Hub.mu before.
 type Record struct {
 	ID       uint32    `json:"id"`
 	Time     time.Time `json:"time"` // of its arrival
