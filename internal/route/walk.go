@@ -130,6 +130,8 @@ type Walker struct {
 	stats  Stats
 	stuck  stuck
 	dead   DeadLetters // may be nil
+	passes uint64      // fan-outs to several takers of this loop, ever
+	passed uint64      // the one that is under way; 0: none
 	no     []refuser   // that refused the event of this walk, while nobody knows what its publisher will be told
 
 	outside struct { // outcomes from other goroutines; guarded by mu
@@ -272,6 +274,9 @@ func (w *Walker) Walk(ev *event.Event, t event.Ticket) {
 				continue
 			}
 			n := run(subs)
+			if w.passed == 0 && n < len(subs) && subs[n].Loop() == w.id {
+				w.pass()
+			}
 			switch o := w.take(ev, subs[:n], told); {
 			case o == event.Accepted:
 				accepted = true
@@ -280,6 +285,7 @@ func (w *Walker) Walk(ev *event.Event, t event.Ticket) {
 			}
 			subs = subs[n:]
 		}
+		w.passed = 0
 		for _, gs := range p.subs[p.groups:p.routes] {
 			g := w.net.groups.at(gs.Slot())
 			if g == nil {
@@ -387,6 +393,15 @@ func (w *Walker) take(ev *event.Event, subs []Sub, told bool) event.Outcome {
 	}
 	return o
 }
+
+func (w *Walker) pass() {
+	w.passes++
+	w.passed = w.passes
+}
+
+// Passing is the number of the fan-out that is under way, when one event is being handed to several takers of this loop: all of
+// them are handed the same bytes, and what one makes of them is good for the next. 0: none is. Only on the loop.
+func (w *Walker) Passing() uint64 { return w.passed }
 
 func comesFrom(ev *event.Event, pools []string) bool {
 	if ev.From == nil || ev.From.Pool == "" {
@@ -525,6 +540,9 @@ func (w *Walker) readOne(ev *event.Event, legs []Sub, token uint64) {
 	}
 	var accepted, refused bool
 	var refusal event.Outcome
+	if run(legs) < len(legs) {
+		w.pass()
+	}
 	for subs := legs; len(subs) > 0; {
 		n := run(subs)
 		switch o := w.take(ev, subs[:n], told); {
@@ -535,6 +553,7 @@ func (w *Walker) readOne(ev *event.Event, legs []Sub, token uint64) {
 		}
 		subs = subs[n:]
 	}
+	w.passed = 0
 	if token != 0 {
 		w.answer(token, verdict(accepted, refused, refusal), ev)
 	}

@@ -51,7 +51,7 @@ func (m *machine) Send(ev *event.Event, d session.Delivery) bool {
 			return false
 		}
 	}
-	m.env.SetOut(wire.AppendPublish(m.env.Out(), p))
+	m.env.SetOut(sc.forms.append(m.env.Out(), p, m.env.Host().Walker().Passing()))
 	if p.Alias != 0 {
 		m.sent.set(p.Alias, ev.Topic, known)
 	}

@@ -31,13 +31,14 @@ type env interface {
 
 // scratch is what the machines of one loop share. Owned by its loop.
 type scratch struct {
-	dec  wire.Decoder
-	ev   event.Event
-	pub  wire.Publish
-	out  wire.PublishOut
-	ids  []uint32
-	want []session.Want
-	sink []byte // output for connections that are gone
+	dec   wire.Decoder
+	ev    event.Event
+	pub   wire.Publish
+	out   wire.PublishOut
+	ids   []uint32
+	want  []session.Want
+	forms forms
+	sink  []byte // output for connections that are gone
 }
 
 // aliased is the topic of a topic alias.
