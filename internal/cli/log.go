@@ -27,7 +27,7 @@ func logTable(l *admin.Log) table {
 }
 
 func (e *env) logShowCommand() *cobra.Command {
-	c := &cobra.Command{Use: "show", Short: "Show the levels of all components", Args: e.args(cobra.NoArgs, "no arguments")}
+	c := &cobra.Command{Use: "show", Short: "Show the levels of all components", Example: "  windrose log show", Args: e.args(cobra.NoArgs, "no arguments")}
 	f := addAdminFlags(c)
 	o := outputFlag(c)
 	c.RunE = e.do(func(cmd *cobra.Command, _ []string) error {
@@ -63,7 +63,7 @@ func (e *env) logLevelCommand() *cobra.Command {
 }
 
 func (e *env) logFormatCommand() *cobra.Command {
-	c := &cobra.Command{Use: "format text|json", Short: "Change how lines are written, until the next reload", Args: e.args(cobra.ExactArgs(1), "text or json")}
+	c := &cobra.Command{Use: "format text|json", Short: "Change how lines are written, until the next reload", Example: "  windrose log format json", Args: e.args(cobra.ExactArgs(1), "text or json")}
 	f := addAdminFlags(c)
 	o := outputFlag(c)
 	c.RunE = e.do(func(cmd *cobra.Command, args []string) error {
