@@ -31,11 +31,9 @@ type reloads struct {
 	mu      sync.Mutex
 	last    *admin.Reload // of all
 	applied *admin.Reload // the last that was in order
-	started time.Time
 
 	ok, failed *observe.Counter
 	broken     *observe.Gauge
-	took       *observe.Gauge
 }
 
 func (r *reloads) register(m *observe.Registry) {
@@ -106,13 +104,13 @@ func (a *App) Reload(how string) *admin.Reload {
 	log.Info("reloaded", "how", how, "hash", x.Hash[:12], "revision", x.Revision, "took", took.Round(time.Microsecond).String(), "steps", len(x.Plan.Steps))
 	for i, line := range x.Plan.Lines() {
 		if x.Plan.Steps[i].Action == admin.ActionRestart {
-			log.Warn("reload: " + line)
+			log.Warn("reload needs a restart", "step", line)
 		} else {
-			log.Info("reload: " + line)
+			log.Info("reload", "step", line)
 		}
 	}
 	for _, line := range x.News {
-		log.Info("reload: " + line)
+		log.Info("reload", "step", line)
 	}
 	a.warnExpiry()
 	return x
