@@ -429,3 +429,47 @@ func online(a *App, id string) bool {
 	})
 	return <-is
 }
+
+// TestHeldEventIsOneRecord: an event that a limit holds is one record, from its arrival to its acknowledgement; and explain
+// says that it would be held, and what becomes of it then.
+func TestHeldEventIsOneRecord(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts a node; not in -short")
+	}
+	a, banner, _ := startWorld(t, "windrose: v1\nnode: { data: ${DATA}, loops: 2 }\nlimits: { per_client: { events: 1/s, burst: 1 } }\n"+
+		"listeners: { l1: { mqtt: { bind: \"127.0.0.1:0\", anonymous: true } } }\n")
+	ctx, stop := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if err := a.Run(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	defer wg.Wait()
+	defer stop()
+	tp, err := a.node.tap.Listen(tap.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tp.Close()
+	d := dialDevice(t, banner.address(t), "pub", wire.V5, 0)
+	defer func() { _ = d.conn.Close() }()
+	q := tap.Question{Client: "pub", Topic: "a", QoS: 1}
+	for range 3 {
+		d.publish(q)
+	}
+	records := []tap.Record{nextComplete(t, tp)} // from here on the bucket is empty: two more wait for it
+	said, err := a.node.explain(ctx, q)
+	if err != nil {
+		t.Fatal(err)
+	}
+	records = append(records, nextComplete(t, tp), nextComplete(t, tp))
+	for i, r := range records {
+		if i > 0 && r.Held == 0 || r.Outcome != event.NoMatch.String() || strings.Count(r.Path(), " ack ") != 1 {
+			t.Errorf("record %d:\n%s", i, r.Path())
+		}
+	}
+	if i, j := strings.Index(said.Path(), "limit: park"), strings.Index(said.Path(), "limit: pass"); i < 0 || j < i || said.Outcome != event.NoMatch.String() {
+		t.Errorf("explain says\n%s", said.Path())
+	}
+}
