@@ -65,6 +65,13 @@ func TestAdminWithManySessions(t *testing.T) {
 			top = append(top, took)
 		}
 	})
+	looking := roundTrips(t, n, 2*time.Second, func(ctx context.Context) {
+		for next := ""; ctx.Err() == nil; time.Sleep(20 * time.Millisecond) {
+			doc, _ := readPage(t, base+"sessions?limit=100&cursor="+next)
+			next = doc.Next
+		}
+	})
+	t.Logf("while somebody reads a page every 20 ms: median %v, p99 %v (%d)", quantile(looking, .5), quantile(looking, .99), len(looking))
 	t.Logf("get sessions, %d pages of 100: median %v, p99 %v, longest %v", len(pages), quantile(pages, .5), quantile(pages, .99), quantile(pages, 1))
 	t.Logf("with a condition: longest %v; top: longest %v", quantile(where, 1), quantile(top, 1))
 	t.Logf("publish to PUBACK, calm: median %v, p99 %v (%d); while paging: median %v, p99 %v (%d)",
