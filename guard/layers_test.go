@@ -14,7 +14,7 @@ var layers = []struct {
 }{
 	{"internal/event", 0},
 	{"internal/loop", 1}, {"internal/listen", 1}, {"internal/systemd", 1}, {"internal/clienttls", 1}, {"internal/ws", 1}, {"internal/cloudevents", 1}, {"internal/fabric", 1},
-	{"internal/identity", 1}, {"internal/config", 1}, {"internal/observe", 1}, {"internal/tap", 1},
+	{"internal/identity", 1}, {"internal/config", 1}, {"internal/observe", 1}, {"internal/observe/topk", 1}, {"internal/tap", 1},
 	{"internal/expr", 1}, {"internal/expr/*", 1},
 	{"internal/session", 2}, {"internal/policy", 2}, {"internal/route", 2}, {"internal/pool", 2}, {"internal/queue", 2},
 	{"internal/retain", 2}, {"internal/journal", 2},
@@ -61,6 +61,7 @@ var edges = []edge{
 
 	// Layer 2 on layer 1.
 	{"internal/session", "internal/loop", "a session has one home loop, its clock and its mailboxes"},
+	{"internal/session", "internal/observe/topk", "who and what comes most often is told to whoever looks"},
 	{"internal/session", "internal/observe", "every refusal, drop and queue is counted"},
 	{"internal/session", "internal/tap", "a session begins an event's trace, and says what it does with what it is offered"},
 	{"internal/route", "internal/tap", "the routes and loops of an event are steps of its trace"},

@@ -8,7 +8,6 @@ import (
 
 	"github.com/windrose-edc/windrose/internal/event"
 	"github.com/windrose-edc/windrose/internal/observe"
-	"github.com/windrose-edc/windrose/internal/protocol/mqtt"
 	"github.com/windrose-edc/windrose/internal/route"
 	"github.com/windrose-edc/windrose/internal/session"
 )
@@ -35,7 +34,7 @@ func newNotices(n *node) *notices {
 	return &notices{n: n, dropped: n.metrics.Counter("windrose_session_suppressed_events_total", "Events on $windrose/session that were not published: above their rate.")}
 }
 
-// notice is the payload. Names that are not known are left out.
+// notice is the payload. Names that are not known are left out. Owned by who makes it.
 type notice struct {
 	Time     time.Time      `json:"time"`
 	Node     string         `json:"node,omitempty"`
@@ -50,6 +49,7 @@ type notice struct {
 	More     int            `json:"more,omitempty"`    // filters that are left out
 }
 
+// noticeFilter is one subscription of a notice. Immutable.
 type noticeFilter struct {
 	Filter string `json:"filter"`
 	QoS    int    `json:"qos"`
@@ -106,12 +106,12 @@ func (x *notices) Lives(h *session.Host, s *session.Session, l session.Life, wan
 }
 
 // refused is told of connections that get no session.
-func (x *notices) refused(r *mqtt.Refusal) {
+func (x *notices) refused(r *session.Refusal) {
 	const topic = noticePrefix + "refused"
 	if !x.wanted(topic, r.Host.Now()) {
 		return
 	}
-	m := notice{Client: r.Client, User: r.User, Listener: r.Listener, Protocol: "mqtt", Reason: r.Reason}
+	m := notice{Client: r.Client, User: r.User, Listener: r.Listener, Protocol: r.Protocol, Reason: r.Reason}
 	m.at(r.Remote)
 	x.publish(r.Host, topic, &m)
 }

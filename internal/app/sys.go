@@ -39,7 +39,7 @@ var sysLoads = [...]struct {
 // sysMinutes are the windows of the averages.
 var sysMinutes = [...]int{1, 5, 15}
 
-// sysCounts are counters at one time.
+// sysCounts are counters at one time. A value, owned by who has it.
 type sysCounts struct {
 	connections, received, sent, dropped, bytesIn, bytesOut float64
 }

@@ -90,6 +90,8 @@ type Host struct {
 	free  *share // for the next delivery of a group
 	frees int
 
+	ranks Ranks
+
 	deaf bool // the intake is shut, see Hear
 
 	held     map[*Session]uint32 // traces of events that wait, by publisher; nil: none
@@ -109,7 +111,7 @@ type sourced struct {
 
 // NewHost makes the host of one loop.
 func NewHost(sh *Shared, c Clock) *Host {
-	h := &Host{shared: sh, limits: sh.limits(), clock: c, walk: sh.Net.Walker(c.ID())}
+	h := &Host{shared: sh, limits: sh.limits(), clock: c, walk: sh.Net.Walker(c.ID()), ranks: newRanks()}
 	h.due.Init(h)
 	h.again.Init(h)
 	h.walk.Parks(sh.Dead)

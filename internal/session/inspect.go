@@ -23,12 +23,18 @@ type note struct {
 func (s *Session) countSent() {
 	s.host.Tally.Delivered++
 	s.note.delivered++
+	if r := s.host.ranks.subscribers; r.Due() {
+		r.AddString(s.ID, s.host.clock.Now())
+	}
 }
 
 // drop counts a delivery that is dropped.
 func (s *Session) drop(d Drop) {
 	s.host.Tally.Dropped[d]++
 	s.note.dropped++
+	if d == DropSlow || d == DropQueueFull {
+		s.rankSlow()
+	}
 }
 
 // PeerFacts is what a connection tells of itself. A value.

@@ -1,6 +1,10 @@
 package session
 
-import "github.com/windrose-edc/windrose/internal/event"
+import (
+	"net/netip"
+
+	"github.com/windrose-edc/windrose/internal/event"
+)
 
 // Life is a turn in the life of a session.
 type Life uint8
@@ -38,4 +42,12 @@ func (h *Host) Announce(ev *event.Kept) {
 		e := ev.Event
 		h.walk.Walk(&e, event.Ticket{})
 	})
+}
+
+// Refusal is a connection that got no session. Borrowed by who is told of it; immutable.
+type Refusal struct {
+	Listener, Protocol, Client, User string // Client and User are claims, "" where they are not known
+	Reason                           string // one of a small closed set
+	Remote                           netip.AddrPort
+	Host                             *Host // of its loop
 }

@@ -312,6 +312,9 @@ func (s *Session) enqueue(ev *event.Event, d Delivery) event.Outcome {
 		h.dead(w.ev, s, "outbox full")
 	}
 	s.put(ev, d, nil)
+	if s.peer != nil {
+		s.rankSlow()
+	}
 	return event.Accepted
 }
 

@@ -65,6 +65,7 @@ func (s *Session) Publish(ev *event.Event, id uint16, dup bool) (hold Hold, unti
 	}
 	h.Tally.Received[ev.QoS]++
 	s.note.received++
+	s.rankPublish(ev.Topic)
 	if ev.QoS == event.AtMostOnce {
 		if v.Kind == policy.Pass {
 			h.keepRetained(ev)

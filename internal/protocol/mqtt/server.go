@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"log/slog"
-	"net/netip"
 	"slices"
 	"time"
 
@@ -24,16 +23,8 @@ type Deps struct {
 	Slow    func(work func()) bool // runs work beside the loops; false when too much is waiting
 	Metrics *observe.Registry
 	Logger  *slog.Logger
-	Limited *observe.LimitedLogger // for lines that a peer can cause; may be nil
-	Refused func(r *Refusal)       // hears of each connection that gets no session, on its loop; may be nil
-}
-
-// Refusal is a connection whose CONNECT was refused. Borrowed.
-type Refusal struct {
-	Listener, Client, User string // Client and User are claims, "" where they are not known
-	Reason                 string // one of a small closed set
-	Remote                 netip.AddrPort
-	Host                   *session.Host // of its loop
+	Limited *observe.LimitedLogger   // for lines that a peer can cause; may be nil
+	Refused func(r *session.Refusal) // hears of each connection that gets no session, on its loop; may be nil
 }
 
 // Server is an MQTT listener's protocol end. Immutable after NewServer except its counters; safe for concurrent use.
@@ -111,7 +102,7 @@ func (s *Server) closed(c *conn, err error) {
 	why := reasonOf(err)
 	s.ends[why].Inc()
 	if c.refused && s.deps.Refused != nil {
-		r := Refusal{Listener: s.name, Reason: why, Remote: c.c.RemoteAddr(), Host: c.Host()}
+		r := session.Refusal{Listener: s.name, Protocol: "mqtt", Reason: why, Remote: c.c.RemoteAddr(), Host: c.Host()}
 		if h := c.hello; h != nil {
 			r.Client, r.User = h.req.ClientID, h.cred.Username
 		}
