@@ -34,7 +34,7 @@ func (m *machine) alias(p *wire.Publish) error {
 const (
 	aliasOutMax = 64 // aliases that the server uses on one connection, whatever the client allows
 	aliasSeen   = 64 // topics that are remembered as sent once
-	aliasWorth  = 8  // shorter topics are sent as they are
+	aliasWorth  = 4  // shorter topics are sent as they are
 )
 
 // outAlias is one alias of the server. Owned by its outAliases.
