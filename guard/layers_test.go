@@ -52,6 +52,10 @@ var edges = []edge{
 	{"internal/listen", "internal/observe", "refusals before there is a session are counted"},
 	{"internal/identity", "internal/observe", "refused credentials are counted"},
 	{"internal/expr", "internal/expr/*", "an expression reads payloads by scanning and asks named sets"},
+	{"internal/expr/when", "internal/expr", "a condition of the configuration is an expression"},
+	{"internal/expr/when", "internal/expr/sets", "a condition asks the named sets of its configuration"},
+	{"internal/expr/when", "internal/config", "a condition has a place in the files"},
+	{"internal/expr/when", "internal/observe", "conditions without an answer are counted and told"},
 
 	// Within layer 2: session -> policy -> route -> the targets; back only through tickets and takers.
 	{"internal/session", "internal/policy", "a published event passes the chain of its session"},
@@ -76,6 +80,11 @@ var edges = []edge{
 	{"internal/pool", "internal/observe", "queues, retries and dead letters are counted"},
 	{"internal/pool", "internal/config", "a pool declares its fields once, in config's types"},
 	{"internal/retain", "internal/observe", "kept values are counted"},
+
+	{"internal/policy", "internal/expr", "the conditions of policies look at the event of their loop"},
+	{"internal/policy", "internal/expr/when", "rules, rewrites and classes may have conditions"},
+	{"internal/route", "internal/expr", "the conditions of routes look at the event of their loop"},
+	{"internal/route", "internal/expr/when", "a route may have a condition"},
 
 	// Layer 3: a protocol speaks to its clients on loops, through sessions; a destination is a driver of pools.
 	{"internal/protocol/*", "internal/protocol/*/wire", "a protocol's codec lives in its folder"},
@@ -107,6 +116,7 @@ var edges = []edge{
 	{"internal/admin", "internal/tap", "the stream of decision paths, and the answer of explain"},
 	{"internal/admin", "internal/listen", "the API listens like everybody else"},
 	{"internal/app", "internal/*", "the composition root names every part"},
+	{"internal/app", "internal/expr/*", "sets and conditions are built here"},
 	{"internal/app", "internal/protocol/*", "builtin.go is the list of modules"},
 	{"internal/app", "internal/destination/*", "builtin.go is the list of modules"},
 	{"internal/cli", "internal/admin", "the verbs read the API's own documents"},

@@ -53,6 +53,7 @@ type App struct {
 	stopping    bool
 	poolParts   map[*destPool]*part
 	sourceParts map[runner]*part
+	setPart     *part // watches the files of sets; nil: nobody does
 	traces      *otlp.Exporter
 }
 
@@ -169,6 +170,7 @@ func (a *App) Run(ctx context.Context) error {
 		l.Start()
 	}
 	a.startSources(g)
+	a.startSets(g)
 	a.firstLoad(g)
 	a.reloads.work.Unlock()
 	p.run(stopAdmin, "admin", a.runAdmin)

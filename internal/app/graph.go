@@ -9,6 +9,8 @@ import (
 
 	"github.com/windrose-edc/windrose/internal/config"
 	"github.com/windrose-edc/windrose/internal/event"
+	"github.com/windrose-edc/windrose/internal/expr/sets"
+	"github.com/windrose-edc/windrose/internal/expr/when"
 	"github.com/windrose-edc/windrose/internal/identity"
 	"github.com/windrose-edc/windrose/internal/listen"
 	"github.com/windrose-edc/windrose/internal/loop"
@@ -32,11 +34,16 @@ type graph struct {
 	users     []*usersFile
 	auth      *identity.Chain
 	chain     *policy.Chain
+	classes   *policy.Classes
+	sets      *sets.Store
+	setFiles  []sets.File
 	pools     []*destPool
 	sources   []runner // in the order of the snapshot
 	table     *route.Table
 	listeners []*listener
 	web       map[string]*ws.Server // by listener: whose WebSockets open at the admin address too
+
+	conditions *when.Compiler // while it is being built
 
 	commits []func() // what cannot fail, and happens when the graph comes into force
 	starts  []func() // what begins once it is in force
@@ -76,7 +83,7 @@ type usersFile struct {
 // graph makes the graph of a snapshot by the fates of the plan. Nothing of what works now is changed.
 func (n *node) graph(snap *config.Snapshot, plan *plan) (*graph, error) {
 	g := &graph{node: n, digests: fileDigests(snap), snap: snap, spec: nodeSpec(snap), plan: plan, prev: n.live.Load(), tls: make(map[string]*listen.TLS), anonymous: make(map[string]bool)}
-	for _, step := range []func() error{g.buildTLS, g.buildAuth, g.buildChain, g.buildPools, g.buildRoutes, g.buildSources, g.buildListeners} {
+	for _, step := range []func() error{g.buildTLS, g.buildAuth, g.buildSets, g.checkConditions, g.buildClasses, g.buildChain, g.buildPools, g.buildRoutes, g.buildSources, g.buildListeners} {
 		if err := step(); err != nil {
 			g.discard()
 			return nil, err
@@ -200,14 +207,14 @@ func (g *graph) buildChain() error {
 		rules = append(rules, *e.Spec.(*policy.ACLSpec))
 	}
 	if len(rules) > 0 {
-		a, err := policy.NewACL(rules)
+		a, err := policy.NewACL(rules, g.conditions)
 		if err != nil {
 			return err
 		}
 		ps = append(ps, a)
 	}
 	for _, e := range g.snap.Entries("rewrites") {
-		r, err := policy.NewRewrite(*e.Spec.(*policy.RewriteSpec))
+		r, err := policy.NewRewrite(*e.Spec.(*policy.RewriteSpec), g.conditions)
 		if err != nil {
 			return at(e, err)
 		}
@@ -293,7 +300,10 @@ func (g *graph) buildRoutes() error {
 		if ack == route.Upstream {
 			how = pool.Upstream
 		}
-		r := &route.Route{Name: s.Name, Topic: s.Topic, Filter: p, Ack: ack, Final: s.Final, Pool: s.To.Pools}
+		r := &route.Route{Name: s.Name, Topic: s.Topic, Filter: p, Ack: ack, Final: s.Final, Pool: s.To.Pools, Class: s.From}
+		if r.When, err = s.condition(g.conditions); err != nil {
+			return err
+		}
 		r.Target = g.target(s.To, how)
 		if g.prev != nil {
 			r.Continue(g.prev.table.Find(s.Name))
@@ -504,7 +514,7 @@ func (g *graph) commit() {
 	for _, f := range g.starts {
 		f()
 	}
-	g.commits, g.starts, g.drop, g.prev = nil, nil, nil, nil
+	g.commits, g.starts, g.drop, g.prev, g.conditions = nil, nil, nil, nil, nil
 }
 
 // ended is a context that has ended.

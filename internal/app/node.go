@@ -112,7 +112,7 @@ func newNode(snap *config.Snapshot, log *slog.Logger, metrics *observe.Registry)
 		return nil, errors.Join(err, n.group.Close())
 	}
 	n.net.SetTap(n.tap)
-	n.shared = &session.Shared{Directory: n.directory, Tap: n.tap, Net: n.net, Retained: n.retained, Chain: n.chain, Dead: n.dead, Limits: sessionLimits(snap)}
+	n.shared = &session.Shared{Directory: n.directory, Tap: n.tap, Net: n.net, Retained: n.retained, Chain: n.chain, Classes: n.classes, Dead: n.dead, Limits: sessionLimits(snap)}
 	n.notices = newNotices(n)
 	n.shared.Lives = n.notices
 	meters := make([]*meter, loops)

@@ -152,6 +152,9 @@ func (p *plan) step(c *config.Change) {
 	case "auth":
 		s.Text = c.String() + "; it decides about new connections, those that are open stay"
 		s.Changes = nil
+	case "sets", "devices":
+		s.Text = c.String() + "; from the next event of each client on"
+		s.Changes = nil
 	case "acl", "limits", "topics", "rewrites":
 		s.Text = c.String() + "; from the next event and subscription on"
 		s.Changes = nil

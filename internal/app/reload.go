@@ -173,6 +173,7 @@ func (a *App) swap(old, next *graph) {
 	}
 	a.startPools(old, next)
 	a.startSources(next)
+	a.startSets(next)
 	for _, u := range old.users {
 		if !slices.Contains(next.users, u) && u.unlist != nil {
 			u.unlist()

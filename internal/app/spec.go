@@ -8,6 +8,9 @@ import (
 	"time"
 
 	"github.com/windrose-edc/windrose/internal/config"
+	"github.com/windrose-edc/windrose/internal/event"
+	"github.com/windrose-edc/windrose/internal/expr/sets"
+	"github.com/windrose-edc/windrose/internal/expr/when"
 	"github.com/windrose-edc/windrose/internal/identity"
 	"github.com/windrose-edc/windrose/internal/listen"
 	"github.com/windrose-edc/windrose/internal/observe"
@@ -91,11 +94,13 @@ type LimitsSpec struct {
 
 // RouteSpec is one entry of the section routes. Immutable after it is read.
 type RouteSpec struct {
-	Name  string `yaml:"name" required:"true" doc:"Name of the route in metrics and logs."`
-	Topic string `yaml:"topic" unit:"filter" default:"#" doc:"Which events: an MQTT filter; {name} stands for one level." example:"site/{tenant}/#"`
-	To    To     `yaml:"to" required:"true" doc:"A pool; a list of pools (failover in that order); or a map of pools to weights."`
-	Ack   string `yaml:"ack" enum:"received|durable|upstream|delivered" default:"received" doc:"When the publisher is acknowledged: when the pool's queue has the event, or when a member has acknowledged it. The strongest of all that matched applies."`
-	Final bool   `yaml:"final" doc:"The walk of the event ends here: later routes and subscribers do not get it."`
+	Name  string    `yaml:"name" required:"true" doc:"Name of the route in metrics and logs."`
+	Topic string    `yaml:"topic" unit:"filter" default:"#" doc:"Which events: an MQTT filter; {name} stands for one level." example:"site/{tenant}/#"`
+	From  []string  `yaml:"from" ref:"devices" single:"true" doc:"Only events of devices of these classes."`
+	When  when.Text `yaml:"when" doc:"Only events for which this holds; vars.NAME is what {NAME} of topic stands for. An event about which it has no answer does not match." example:"'event.json.temperature > 80.0'"`
+	To    To        `yaml:"to" required:"true" doc:"A pool; a list of pools (failover in that order); or a map of pools to weights."`
+	Ack   string    `yaml:"ack" enum:"received|durable|upstream|delivered" default:"received" doc:"When the publisher is acknowledged: when the pool's queue has the event, or when a member has acknowledged it. The strongest of all that matched applies."`
+	Final bool      `yaml:"final" doc:"The walk of the event ends here: later routes and subscribers do not get it."`
 }
 
 // Validate refuses what is not there yet, in plain words.
@@ -108,6 +113,15 @@ func (s *RouteSpec) Validate() error {
 	}
 	_, err := route.ParseAck(s.Ack)
 	return err
+}
+
+// condition compiles the condition of a route; nil: it has none.
+func (s *RouteSpec) condition(c *when.Compiler) (*when.Condition, error) {
+	p, err := event.ParsePattern(s.Topic)
+	if err != nil {
+		return nil, err
+	}
+	return c.Compile(s.When, when.Place{Kind: "route", Name: s.Name, Pattern: &p})
 }
 
 // To is where a route leads: pools with weights, or in order of failover. Immutable after it is read.
@@ -185,6 +199,8 @@ func schema() *config.Schema {
 		{Name: "tls", Doc: "Certificates, by name; listeners refer to them.", Shape: config.Map, Spec: listen.TLSSpec{}},
 		{Name: "listeners", Doc: "Addresses where a protocol is spoken.", Shape: config.Map, Kinds: listenerKinds()},
 		{Name: "auth", Doc: "Who may connect: tried in order, the first that knows the credential decides.", Shape: config.List, Kinds: authKinds()},
+		{Name: "sets", Doc: "Named sets that conditions ask: client.id in sets.NAME, client.address in sets.NAME, sets.NAME[client.id].", Shape: config.Map, Kinds: setKinds()},
+		{Name: "devices", Doc: "Classes of devices, in written order: a client belongs to the first whose condition holds.", Shape: config.OrderedMap, Spec: policy.DeviceSpec{}},
 		{Name: "acl", Doc: "Who may publish and subscribe to what; denied by default once there is a rule.", Shape: config.List, Spec: policy.ACLSpec{}},
 		{Name: "limits", Doc: "How much a client may do.", Shape: config.Single, Spec: LimitsSpec{}},
 		{Name: "topics", Doc: "Topics that begin with $.", Shape: config.Single, Spec: policy.TopicGuardSpec{}},
@@ -200,6 +216,15 @@ func schema() *config.Schema {
 		s = append(s, config.Section{Name: "sources", Doc: "The way back: events that are pulled from backends.", Shape: config.Map, Kinds: ks})
 	}
 	return &config.Schema{Sections: s}
+}
+
+func setKinds() []config.Kind {
+	return []config.Kind{
+		{Name: "strings", Doc: "Exact strings.", Spec: sets.Spec{}},
+		{Name: "cidrs", Doc: "Addresses and prefixes: an address that a prefix holds is in the set.", Spec: sets.Spec{}},
+		{Name: "topics", Doc: "Topic filters: a topic that a filter matches is in the set.", Spec: sets.Spec{}},
+		{Name: "map", Doc: "Strings that lead to strings.", Spec: sets.MapSpec{}},
+	}
 }
 
 func authKinds() []config.Kind {

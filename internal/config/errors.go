@@ -78,6 +78,9 @@ func (e Errors) Unwrap() []error {
 	return out
 }
 
+// Sorted returns the errors in order of their place, each once, for who gathers them after a Load.
+func (e Errors) Sorted() Errors { return e.sorted() }
+
 // sorted returns the errors in order of their place, each once.
 func (e Errors) sorted() Errors {
 	slices.SortStableFunc(e, func(a, b *Error) int {

@@ -26,6 +26,7 @@ type node struct {
 	kind   nodeKind
 	text   string // of a scalar
 	quoted bool   // text that was written in quotes or as a block
+	block  bool   // as a block
 	free   bool   // text without a type of its own, which the field's rules read: environment values and defaults
 	// partial maps have lost a key that was reported: what is missing in them is not.
 	partial bool

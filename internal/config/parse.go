@@ -281,6 +281,7 @@ func (l *loader) convert(file string, y *yaml.Node, path string, depth int) *nod
 func (l *loader) convertScalar(n *node, y *yaml.Node, path string) *node {
 	n.text = y.Value
 	n.quoted = y.Style&^yaml.TaggedStyle != 0
+	n.block = y.Style&(yaml.LiteralStyle|yaml.FoldedStyle) != 0
 	n.kind = kindText
 	if !n.quoted {
 		n.kind = coreKind(y.Value)

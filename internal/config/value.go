@@ -44,6 +44,19 @@ func (v *Value) IsScalar() bool { return v.n.scalar() && v.n.kind != kindNull }
 // Pos is the place of the value.
 func (v *Value) Pos() Pos { return v.n.pos }
 
+// TextPos is the place of the first character of a text: behind the quote where there is one, in the line behind the mark of a
+// block.
+func (v *Value) TextPos() Pos {
+	p := v.n.pos
+	switch {
+	case v.n.block:
+		p.Line, p.Col = p.Line+1, 1
+	case v.n.quoted:
+		p.Col++
+	}
+	return p
+}
+
 // Path is the path of the value.
 func (v *Value) Path() string { return v.path }
 

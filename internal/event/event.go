@@ -34,6 +34,24 @@ type Origin struct {
 	// what no subscriber took becomes a dead letter
 	NoRefusal bool
 	Lane      uint32 // a number of the connection: events of one publisher, topic and QoS keep their order
+	// Address is where the client comes from, without port; empty when unknown
+	Address string
+	Class   *Class // the client's device class; nil: nobody has asked
+}
+
+// Attr is an attribute of the client: what authentication gave it, else what its class gives; "" when there is none.
+func (o *Origin) Attr(name string) string {
+	if v, ok := o.Attrs[name]; ok || o.Class == nil {
+		return v
+	}
+	return o.Class.Attrs[name]
+}
+
+// Class is a kind of device: what the configuration says of all clients that belong to it. Immutable.
+type Class struct {
+	Name  string            // "" where a client belongs to none
+	Attrs map[string]string // that its clients have beside their own
+	Of    uint64            // number of the classes of which this is one
 }
 
 // Event is one message from one source. Owned by the caller of the walk; borrowed by everyone it is handed to (see

@@ -24,9 +24,10 @@ type Input struct {
 	Event *event.Event // nil: there is none, as when a client is classified; its variables are then empty
 	// Client is who is meant by client.*, conn.* and attrs; nil: Event.From.
 	Client *event.Origin
-	// Address is where the client comes from, as text without port; empty: unknown.
+	// Address is where the client comes from, as text without port; empty: what its origin says.
 	Address string
-	// Class and ClassAttrs are the client's device class and what the class adds to its attributes.
+	// Class and ClassAttrs are the client's device class and what the class adds to its attributes; empty: what its origin
+	// says.
 	Class      string
 	ClassAttrs map[string]string
 	Now        int64     // Unix nanoseconds

@@ -74,10 +74,10 @@ func plainVars(in *Input) map[string]any {
 		m = rest
 	}
 	device := map[string]string{}
-	for k, v := range o.Attrs {
+	for k, v := range in.ClassAttrs {
 		device[k] = v
 	}
-	for k, v := range in.ClassAttrs {
+	for k, v := range o.Attrs {
 		device[k] = v
 	}
 	attrs := o.Attrs

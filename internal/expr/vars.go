@@ -103,14 +103,18 @@ var variables = []variable{
 	{name: "client.listener", typ: cel.StringType, size: sizeWord, doc: "The same as conn.listener.", str: listener},
 	{name: "client.protocol", typ: cel.StringType, size: sizeWord, doc: "The same as conn.protocol.", str: protocol},
 	{name: "client.class", typ: cel.StringType, size: sizeWord, doc: "The same as device.class.", str: class},
-	{name: "client.address", typ: cel.StringType, size: sizeWord, doc: "Address that the client comes from, without port; empty when unknown.", str: func(in *Input) string { return in.Address }},
+	{name: "client.address", typ: cel.StringType, size: sizeWord, doc: "Address that the client comes from, without port; empty when unknown.", str: address},
 	{name: "attrs", typ: stringMap, size: sizeWord, doc: "Short for client.attrs.", val: principalAttrs},
 	{name: "conn.listener", typ: cel.StringType, size: sizeWord, doc: "Name of the listener or source.", str: listener},
 	{name: "conn.protocol", typ: cel.StringType, size: sizeWord, doc: "`mqtt`, `coap`, `amqp`, `http`.", str: protocol},
 	{name: "conn.pool", typ: cel.StringType, size: sizeWord, doc: "Pool that a source reads from; empty for clients.", str: func(in *Input) string { return in.origin().Pool }},
 	{name: "device.class", typ: cel.StringType, size: sizeWord, doc: "Class of the device: the first under `devices` whose expression holds; empty when none.", str: class},
-	{name: "device.attrs", typ: stringMap, size: sizeWord, doc: "What the class gives, then the attributes of the principal.", val: func(in *Input) val {
-		in.attrs[1].attrs = [2]map[string]string{in.ClassAttrs, in.origin().Attrs}
+	{name: "device.attrs", typ: stringMap, size: sizeWord, doc: "The attributes of the principal, and beside them what the class gives: where both have a name, the principal's counts.", val: func(in *Input) val {
+		given := in.ClassAttrs
+		if c := in.origin().Class; given == nil && c != nil {
+			given = c.Attrs
+		}
+		in.attrs[1].attrs = [2]map[string]string{in.origin().Attrs, given}
 		return val{k: vAttrs, p: &in.attrs[1]}
 	}},
 	{name: "now", typ: cel.TimestampType, doc: "The time.", val: func(in *Input) val { return timeVal(in.Now) }},
@@ -130,7 +134,23 @@ func meta(id byte) func(in *Input) string {
 func clientID(in *Input) string { return in.origin().Client }
 func protocol(in *Input) string { return in.origin().Protocol }
 func listener(in *Input) string { return in.origin().Listener }
-func class(in *Input) string    { return in.Class }
+
+func class(in *Input) string {
+	if in.Class != "" {
+		return in.Class
+	}
+	if c := in.origin().Class; c != nil {
+		return c.Name
+	}
+	return ""
+}
+
+func address(in *Input) string {
+	if in.Address != "" {
+		return in.Address
+	}
+	return in.origin().Address
+}
 
 func principalAttrs(in *Input) val {
 	in.attrs[0].attrs[1] = in.origin().Attrs

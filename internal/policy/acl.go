@@ -6,20 +6,29 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/windrose-edc/windrose/internal/event"
+	"github.com/windrose-edc/windrose/internal/expr/when"
 )
 
 // ACLSpec is one rule of the access list.
 type ACLSpec struct {
-	Allow    []string `yaml:"allow" enum:"publish|subscribe" single:"true" doc:"What the rule allows; either this or deny." example:"publish"`
-	Deny     []string `yaml:"deny" enum:"publish|subscribe" single:"true" doc:"What the rule denies; either this or allow."`
-	Topic    string   `yaml:"topic" required:"true" unit:"filter" doc:"Topic filter; {client}, {user} and {attrs.NAME} stand for values of the session." example:"site/{attrs.tenant}/{client}/#"`
-	Client   string   `yaml:"client" doc:"Only clients whose id fits; * stands for any text." example:"pump-*"`
-	User     string   `yaml:"user" doc:"Only users whose name fits; * stands for any text."`
-	MaxQoS   GrantQoS `yaml:"max_qos" enum:"0|1|2" default:"2" doc:"Highest QoS that a subscription is granted that this rule allows."`
-	Listener []string `yaml:"listener" ref:"listeners" single:"true" doc:"Only on these listeners."`
+	Allow    []string  `yaml:"allow" enum:"publish|subscribe" single:"true" doc:"What the rule allows; either this or deny." example:"publish"`
+	Deny     []string  `yaml:"deny" enum:"publish|subscribe" single:"true" doc:"What the rule denies; either this or allow."`
+	Topic    string    `yaml:"topic" required:"true" unit:"filter" doc:"Topic filter; {client}, {user} and {attrs.NAME} stand for values of the session." example:"site/{attrs.tenant}/{client}/#"`
+	Client   string    `yaml:"client" doc:"Only clients whose id fits; * stands for any text." example:"pump-*"`
+	User     string    `yaml:"user" doc:"Only users whose name fits; * stands for any text."`
+	MaxQoS   GrantQoS  `yaml:"max_qos" enum:"0|1|2" default:"2" doc:"Highest QoS that a subscription is granted that this rule allows."`
+	Listener []string  `yaml:"listener" ref:"listeners" single:"true" doc:"Only on these listeners."`
+	Class    []string  `yaml:"class" ref:"devices" single:"true" doc:"Only devices of these classes."`
+	When     when.Text `yaml:"when" doc:"Only where this holds. An event about which it has no answer, such as one whose payload is not JSON for event.json, is refused where this rule would have decided. A rule about subscriptions knows the client only: no event.json." example:"'device.attrs[\"role\"] == \"app\"'"`
+}
+
+// Condition compiles the rule's condition; nil: it has none. place is its number, from 1.
+func (s *ACLSpec) Condition(c *when.Compiler, place int) (*when.Condition, error) {
+	return c.Compile(s.When, when.Place{Kind: "acl", Name: strconv.Itoa(place), ClientOnly: slices.Contains(s.Allow, "subscribe") || slices.Contains(s.Deny, "subscribe")})
 }
 
 // GrantQoS is a QoS as text, so that a rule which says nothing of it is told from one that says 0. A value.
@@ -52,6 +61,8 @@ func (s *ACLSpec) Validate() error {
 //
 // A {value} stands for exactly one level and is compared as text. One that the session does not have, or that holds /,
 // +, # or NUL, never gives access: an allowing rule does not fit, and a denying rule fits with any level in its place.
+//
+// A rule whose condition does not hold does not fit. One whose condition has no answer fits and refuses, whatever it says.
 type ACL struct {
 	rules   []rule
 	publish node // the rules that speak of publishing, by topic
@@ -68,15 +79,21 @@ type rule struct {
 	client   glob
 	user     glob
 	listener []string // nil: any
+	class    []string // nil: any
+	when     *when.Condition
+	text     string // in explanations
 }
 
-// NewACL compiles rules. Without any, everything is allowed.
-func NewACL(rules []ACLSpec) (*ACL, error) {
+// NewACL compiles rules, conditions with c (nil: none has one). Without any rule everything is allowed.
+func NewACL(rules []ACLSpec, c *when.Compiler) (*ACL, error) {
 	a := &ACL{rules: make([]rule, len(rules))}
 	for i := range rules {
 		r, err := newRule(&rules[i])
 		if err != nil {
 			return nil, fmt.Errorf("acl[%d]: %w", i, err)
+		}
+		if r.when, err = rules[i].Condition(c, i+1); err != nil {
+			return nil, err
 		}
 		a.rules[i] = r
 		if r.publish {
@@ -87,7 +104,7 @@ func NewACL(rules []ACLSpec) (*ACL, error) {
 }
 
 func newRule(spec *ACLSpec) (r rule, err error) {
-	r = rule{allow: len(spec.Allow) > 0, leads: strings.HasPrefix(spec.Topic, "{"), client: newGlob(spec.Client), user: newGlob(spec.User), listener: spec.Listener}
+	r = rule{allow: len(spec.Allow) > 0, leads: strings.HasPrefix(spec.Topic, "{"), client: newGlob(spec.Client), user: newGlob(spec.User), listener: spec.Listener, class: spec.Class}
 	if r.allow == (len(spec.Deny) > 0) {
 		return rule{}, errors.New("want either allow or deny")
 	}
@@ -104,6 +121,7 @@ func newRule(spec *ACLSpec) (r rule, err error) {
 	if !r.allow {
 		key, actions = "deny", spec.Deny
 	}
+	r.text = key + " " + strings.Join(actions, ", ") + " " + spec.Topic
 	for _, what := range actions {
 		switch what {
 		case "publish":
@@ -135,12 +153,34 @@ func (a *ACL) Apply(ctx *Context, ev *event.Event) Verdict {
 	if len(a.rules) == 0 || !fromClient(ev.From) {
 		return Verdict{}
 	}
-	q := query{acl: a, ctx: ctx, from: ev.From, topic: ev.Topic, best: math.MaxInt}
+	q := query{acl: a, ctx: ctx, ev: ev, from: ev.From, topic: ev.Topic, best: math.MaxInt}
 	q.root()
-	if q.best < len(a.rules) && a.rules[q.best].allow {
-		return Verdict{}
+	v := Verdict{Kind: Reject, Outcome: event.Unauthorized}
+	switch {
+	case q.err != nil:
+		a.rules[q.best].when.Failed(ctx.input(ev), q.err)
+	case q.best < len(a.rules) && a.rules[q.best].allow:
+		v = Verdict{}
 	}
-	return Verdict{Kind: Reject, Outcome: event.Unauthorized}
+	if ctx.Watch != nil {
+		v.Why = a.why(&q)
+	}
+	return v
+}
+
+// why says which rule decided.
+func (a *ACL) why(q *query) string {
+	if q.best >= len(a.rules) {
+		return "no rule fits"
+	}
+	r := &a.rules[q.best]
+	s := "rule " + strconv.Itoa(q.best+1) + ": " + r.text
+	if r.when != nil {
+		in := q.ctx.input(q.ev)
+		ok, err := r.when.Holds(in)
+		s += "; " + r.when.Explain(in, ok, err)
+	}
+	return s
 }
 
 // Subscribe rejects a subscription with Unauthorized, unless the first rule that fits allows it.
@@ -153,19 +193,35 @@ func (a *ACL) Subscribe(ctx *Context, from *event.Origin, filter []byte, _ event
 		if !r.subscribe || !r.speaksOf(from) {
 			continue
 		}
-		if r.allow && r.covers(ctx, from, filter) {
+		if r.allow && !r.covers(ctx, from, filter) || !r.allow && !r.meets(ctx, from, filter) {
+			continue
+		}
+		if r.when != nil {
+			in := ctx.clientInput(from)
+			ok, err := r.when.Holds(in)
+			if err != nil {
+				r.when.Failed(in, err)
+			}
+			ctx.done()
+			if err != nil {
+				break
+			}
+			if !ok {
+				continue
+			}
+		}
+		if r.allow {
 			return Verdict{Lowered: r.qos < event.ExactlyOnce, QoS: r.qos}
 		}
-		if !r.allow && r.meets(ctx, from, filter) {
-			break
-		}
+		break
 	}
 	return Verdict{Kind: Reject, Outcome: event.Unauthorized}
 }
 
 // speaksOf says whether the rule is about this session at all.
 func (r *rule) speaksOf(o *event.Origin) bool {
-	return r.client.match(o.Client) && r.user.match(o.User) && (r.listener == nil || slices.Contains(r.listener, o.Listener))
+	return r.client.match(o.Client) && r.user.match(o.User) && (r.listener == nil || slices.Contains(r.listener, o.Listener)) &&
+		(r.class == nil || o.Class != nil && slices.Contains(r.class, o.Class.Name))
 }
 
 // matches says whether the values of the session fit a topic that the rule's filter matches.
@@ -289,9 +345,11 @@ func (n *node) add(filter []byte, rule int) {
 type query struct {
 	acl   *ACL
 	ctx   *Context
+	ev    *event.Event
 	from  *event.Origin
 	topic []byte
-	best  int // the first rule found so far
+	best  int   // the first rule found so far
+	err   error // why its condition has no answer
 }
 
 func (q *query) root() {
@@ -328,9 +386,18 @@ func (q *query) try(rules []int) {
 		if i >= q.best {
 			return
 		}
-		if r := &q.acl.rules[i]; r.speaksOf(q.from) && r.matches(q.ctx, q.from, q.topic) {
-			q.best = i
-			return
+		r := &q.acl.rules[i]
+		if !r.speaksOf(q.from) || !r.matches(q.ctx, q.from, q.topic) {
+			continue
 		}
+		var err error
+		if r.when != nil {
+			var ok bool
+			if ok, err = r.when.Holds(q.ctx.input(q.ev)); !ok && err == nil {
+				continue
+			}
+		}
+		q.best, q.err = i, err
+		return
 	}
 }

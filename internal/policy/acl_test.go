@@ -29,7 +29,7 @@ func TestACLPublish(t *testing.T) {
 		deny(mayPublish, "open/closed/#"),
 		allow(mayPublish, "open/#"),
 		allow(mayPublish, "$SYS/{client}"),
-	}))
+	}, nil))
 	op := client("op-1")
 	op.Listener = "coap"
 	source := client("s")
@@ -106,7 +106,7 @@ func TestACLSubscribe(t *testing.T) {
 		{[]ACLSpec{{Deny: []string{"subscribe"}, Topic: "#", Client: "m*"}, allow(maySubscribe, "#")}, "a", false},
 		{[]ACLSpec{{Allow: []string{"subscribe"}, Topic: "#", Listener: []string{"coap"}}}, "a", false},
 	} {
-		a := fix[*ACL](t)(NewACL(tt.rules))
+		a := fix[*ACL](t)(NewACL(tt.rules, nil))
 		v := a.Subscribe(&Context{}, client("me"), []byte(tt.filter), 1)
 		if (v.Kind == Pass) != tt.ok || !tt.ok && v.Outcome != event.Unauthorized {
 			t.Errorf("%+v: %q: %+v", tt.rules, tt.filter, v)
@@ -114,7 +114,7 @@ func TestACLSubscribe(t *testing.T) {
 	}
 	source := client("s")
 	source.Pool = "brokers"
-	a := fix[*ACL](t)(NewACL([]ACLSpec{deny(mayBoth, "#")}))
+	a := fix[*ACL](t)(NewACL([]ACLSpec{deny(mayBoth, "#")}, nil))
 	if v := a.Subscribe(&Context{}, source, []byte("a"), 0); v.Kind != Pass {
 		t.Errorf("a source: %+v", v)
 	}
@@ -124,7 +124,7 @@ func TestACLSubscribe(t *testing.T) {
 func TestACLValuesNeverWiden(t *testing.T) {
 	a := fix[*ACL](t)(NewACL([]ACLSpec{
 		deny(mayBoth, "no/{client}/#"), allow(mayBoth, "no/#"), allow(mayBoth, "x/{client}/#"), allow(mayBoth, "{client}"), allow(mayBoth, "y/{user}"),
-	}))
+	}, nil))
 	asks := []string{
 		"x/+/#", "x/#/#", "x/#", "x/+", "x/a", "x/a/b", "x/b", "x//y", "x/", "#", "+", "", "y/+", "y/#", "y/a/b", "x/$SYS", "$SYS", "+/+", "a/b", "no/a", "no/b/c",
 	}
@@ -158,7 +158,7 @@ func TestACLSpecErrors(t *testing.T) {
 		if err == nil || !strings.HasPrefix(err.Error(), tt.want) && !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%+v: %v", tt.spec, err)
 		}
-		if _, err := NewACL([]ACLSpec{allow(mayPublish, "a"), tt.spec}); err == nil || !strings.HasPrefix(err.Error(), "acl[1]: ") {
+		if _, err := NewACL([]ACLSpec{allow(mayPublish, "a"), tt.spec}, nil); err == nil || !strings.HasPrefix(err.Error(), "acl[1]: ") {
 			t.Errorf("%+v: %v", tt.spec, err)
 		}
 	}
@@ -215,8 +215,8 @@ func TestACLFiltersAgainstTopics(t *testing.T) {
 	}
 	from := client("me")
 	for i, f := range filters {
-		a := fix[*ACL](t)(NewACL([]ACLSpec{allow(maySubscribe, string(f))}))
-		d := fix[*ACL](t)(NewACL([]ACLSpec{deny(maySubscribe, string(f)), allow(maySubscribe, "#"), allow(maySubscribe, "$/#")}))
+		a := fix[*ACL](t)(NewACL([]ACLSpec{allow(maySubscribe, string(f))}, nil))
+		d := fix[*ACL](t)(NewACL([]ACLSpec{deny(maySubscribe, string(f)), allow(maySubscribe, "#"), allow(maySubscribe, "$/#")}, nil))
 		for k, g := range filters {
 			inside, common := true, false
 			for j := range topics {
@@ -286,7 +286,7 @@ func FuzzACL(f *testing.F) {
 				rules = append(rules, r)
 			}
 		}
-		a := fix[*ACL](t)(NewACL(rules))
+		a := fix[*ACL](t)(NewACL(rules, nil))
 		from := &event.Origin{Client: id, User: user, Attrs: map[string]string{"t": user}}
 		got := a.Apply(&Context{}, pub(from, string(lines[0]))).Kind == Pass
 		if want := naive(rules, from, string(lines[0])); got != want {
@@ -306,7 +306,7 @@ func BenchmarkACL1000(b *testing.B) {
 	for i := range 1000 {
 		rules = append(rules, allow(mayPublish, fmt.Sprintf("site/tenant-%d/{client}/#", i)))
 	}
-	a := fix[*ACL](b)(NewACL(rules))
+	a := fix[*ACL](b)(NewACL(rules, nil))
 	ev := pub(client("pump-7"), "site/tenant-900/pump-7/state")
 	ctx := &Context{}
 	for b.Loop() {

@@ -102,7 +102,7 @@ func (c *Chain) apply(ctx *Context, ev *event.Event, now bool) Verdict {
 		return Verdict{}
 	}
 	before := *ev
-	ctx.Scratch, ctx.at = ctx.Scratch[:0], 0
+	ctx.Scratch, ctx.at, ctx.begun = ctx.Scratch[:0], 0, false
 	for {
 		v, failed := c.run(ctx, ev, now)
 		if failed { // by a panic; the failing policy is ctx.at
@@ -115,6 +115,9 @@ func (c *Chain) apply(ctx *Context, ev *event.Event, now bool) Verdict {
 			}
 			v = Verdict{Kind: Reject, Outcome: event.Internal}
 			ctx.watched(s, v, ev, true)
+		}
+		if ctx.begun && v.Kind != Pass {
+			ctx.done()
 		}
 		if v.Kind == Pass {
 			if ev.Dry {
@@ -171,7 +174,7 @@ func (c *Chain) run(ctx *Context, ev *event.Event, now bool) (v Verdict, failed 
 		s := &c.steps[ctx.at]
 		v = s.policy.Apply(ctx, ev)
 		if v.Kind == Pass || now && v.Kind == Park {
-			ctx.watched(s, Verdict{}, ev, false)
+			ctx.watched(s, Verdict{Why: v.Why}, ev, false)
 			continue
 		}
 		broken := v.Kind == Reject && v.Outcome == event.Internal

@@ -241,8 +241,8 @@ func TestChainAllocatesNothing(t *testing.T) {
 		fix[*ACL](t)(NewACL([]ACLSpec{
 			{Deny: []string{"publish"}, Topic: "site/{attrs.tenant}/+/secret", Client: "pump-*"},
 			{Allow: []string{"publish", "subscribe"}, Topic: "site/{attrs.tenant}/{client}/#", Listener: []string{"mqtt"}},
-		})),
-		fix[*Rewrite](t)(NewRewrite(RewriteSpec{Topic: "site/{t}/{id}/state", To: "v2/{t}/{client}/{attrs.tenant}/{id}"})))
+		}, nil)),
+		fix[*Rewrite](t)(NewRewrite(RewriteSpec{Topic: "site/{t}/{id}/state", To: "v2/{t}/{client}/{attrs.tenant}/{id}"}, nil)))
 	from := client("pump-7")
 	var state State
 	ctx := &Context{Session: &state}
@@ -279,7 +279,7 @@ func BenchmarkChain(b *testing.B) {
 	c := NewChain(observe.NewRegistry(),
 		fix[*Limit](b)(NewLimit(LimitSpec{Events: 1e9, Bytes: 1e12})),
 		fix[*TopicGuard](b)(NewTopicGuard(TopicGuardSpec{})),
-		fix[*ACL](b)(NewACL([]ACLSpec{{Allow: []string{"publish"}, Topic: "site/{attrs.tenant}/{client}/#"}})))
+		fix[*ACL](b)(NewACL([]ACLSpec{{Allow: []string{"publish"}, Topic: "site/{attrs.tenant}/{client}/#"}}, nil)))
 	var state State
 	ctx := &Context{Session: &state}
 	ev := pub(client("pump-7"), "site/acme/pump-7/state")

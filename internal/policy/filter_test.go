@@ -13,19 +13,19 @@ func TestSubscriptionsAreChanged(t *testing.T) {
 		{Allow: []string{"subscribe"}, Topic: "low/#", MaxQoS: "0"},
 		{Allow: []string{"subscribe"}, Topic: "mid/#", MaxQoS: "1"},
 		{Allow: []string{"subscribe"}, Topic: "#"},
-	})
+	}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	rewrite, err := NewRewrite(RewriteSpec{Topic: "old/{id}/{what}", To: "new/{what}/x-{id}", Subscriptions: true})
+	rewrite, err := NewRewrite(RewriteSpec{Topic: "old/{id}/{what}", To: "new/{what}/x-{id}", Subscriptions: true}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	tenant, err := NewRewrite(RewriteSpec{Topic: "my/#", To: "all/{client}", Subscriptions: true})
+	tenant, err := NewRewrite(RewriteSpec{Topic: "my/#", To: "all/{client}", Subscriptions: true}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	events, err := NewRewrite(RewriteSpec{Topic: "mid/#", To: "elsewhere"})
+	events, err := NewRewrite(RewriteSpec{Topic: "mid/#", To: "elsewhere"}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,7 +64,7 @@ func TestSubscriptionsAreChanged(t *testing.T) {
 		}
 	}
 	for _, bad := range []string{"3", "-1", "x"} {
-		if _, err := NewACL([]ACLSpec{{Allow: []string{"subscribe"}, Topic: "#", MaxQoS: GrantQoS(bad)}}); err == nil {
+		if _, err := NewACL([]ACLSpec{{Allow: []string{"subscribe"}, Topic: "#", MaxQoS: GrantQoS(bad)}}, nil); err == nil {
 			t.Errorf("max_qos %s taken", bad)
 		}
 	}

@@ -18,6 +18,7 @@ import (
 	"fmt"
 
 	"github.com/windrose-edc/windrose/internal/event"
+	"github.com/windrose-edc/windrose/internal/expr"
 )
 
 // Kind is what is to become of an event.
@@ -55,6 +56,7 @@ type Verdict struct {
 	// Disconnect ends the connection as well, after the outcome was sent. Only with Reject.
 	Disconnect bool
 	Until      int64  // of a Park: when to ask again, Unix nanoseconds
+	Why        string // in words, where somebody looks (Context.Watch)
 	By         string // name of the policy that decided; filled in by the chain
 	// Lowered says that a subscription passes with QoS at most, in place of what was asked for
 	Lowered bool
@@ -67,6 +69,9 @@ type Context struct {
 	Now     int64   // Unix nanoseconds
 	Session *State  // state of the session that publishes or subscribes; nil where there is none (a source)
 	Watch   Watcher // of the event that is given to Apply; nil, for almost every event: nobody looks
+	// In is what conditions look at: that of the loop's walker, so that a payload is read once for policies and routes. nil:
+	// the context makes its own.
+	In *expr.Input
 	// Scratch is where a policy writes what it puts into the event: it appends. The chain empties it when Apply begins,
 	// so a changed event is valid until the next Apply with the same Context; whoever needs it longer calls Keep.
 	Scratch []byte
@@ -74,9 +79,42 @@ type Context struct {
 	caps   [][]byte // captures of a pattern, while a policy looks at them
 	values []byte   // values of the session as bytes, while a template is filled
 
+	begun  bool   // In looks at the event that is given to Apply
 	at     int    // index of the policy that runs
 	passed uint64 // events that passed all of chain and are not yet counted
 	chain  *Chain // whom passed is for
+}
+
+// input is what the conditions of the event that is given to Apply look at.
+func (ctx *Context) input(ev *event.Event) *expr.Input {
+	if ctx.In == nil {
+		ctx.In = new(expr.Input)
+	}
+	if !ctx.begun {
+		ctx.begun = true
+		ctx.In.Begin(ev)
+		ctx.In.Now, ctx.In.Client, ctx.In.Direction = ctx.Now, nil, expr.FromDevice
+	}
+	return ctx.In
+}
+
+// clientInput is what the conditions look at where there is a client and no event. The caller calls done.
+func (ctx *Context) clientInput(o *event.Origin) *expr.Input {
+	if ctx.In == nil {
+		ctx.In = new(expr.Input)
+	}
+	ctx.In.End()
+	ctx.In.Now, ctx.In.Client = ctx.Now, o
+	return ctx.In
+}
+
+// done forgets what conditions looked at.
+func (ctx *Context) done() {
+	if ctx.In != nil {
+		ctx.In.End()
+		ctx.In.Client = nil
+	}
+	ctx.begun = false
 }
 
 // Watcher hears what each policy says of one event. v.By is the policy; ev is the event as the policy leaves it, borrowed.

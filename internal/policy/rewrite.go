@@ -4,21 +4,36 @@ import (
 	"slices"
 
 	"github.com/windrose-edc/windrose/internal/event"
+	"github.com/windrose-edc/windrose/internal/expr/when"
 )
 
 // RewriteSpec gives events another topic.
 type RewriteSpec struct {
-	Name          string `yaml:"name" doc:"Name in metrics; empty: the policy is just called rewrite."`
-	Topic         string `yaml:"topic" required:"true" unit:"filter" doc:"Which events, with captures." example:"old/{id}/x"`
-	To            string `yaml:"to" required:"true" doc:"The new topic, made of text, captures, {client}, {user} and {attrs.NAME}." example:"new/{id}/x"`
-	Subscriptions bool   `yaml:"subscriptions" doc:"Give the filters of subscriptions that lie within topic the new name too; a + in a level that is captured stays one."`
-	OnError       string `yaml:"on_error" default:"reject" enum:"reject|pass" doc:"What becomes of an event that the policy fails on (not: one whose new topic would be wrong)."`
+	Name          string    `yaml:"name" doc:"Name in metrics; empty: the policy is just called rewrite."`
+	Topic         string    `yaml:"topic" required:"true" unit:"filter" doc:"Which events, with captures." example:"old/{id}/x"`
+	To            string    `yaml:"to" required:"true" doc:"The new topic, made of text, captures, {client}, {user} and {attrs.NAME}." example:"new/{id}/x"`
+	Subscriptions bool      `yaml:"subscriptions" doc:"Give the filters of subscriptions that lie within topic the new name too; a + in a level that is captured stays one."`
+	When          when.Text `yaml:"when" doc:"Only where this holds; vars.NAME is a capture of topic. An event about which it has no answer is refused, unless on_error says pass. With subscriptions it knows the client only: no event.json." example:"'event.json.version == 1'"`
+	OnError       string    `yaml:"on_error" default:"reject" enum:"reject|pass" doc:"What becomes of an event that the policy fails on (not: one whose new topic would be wrong)."`
 }
 
 // Validate says what is wrong with a specification.
 func (s *RewriteSpec) Validate() error {
-	_, err := NewRewrite(*s)
+	_, err := newRewrite(s)
 	return err
+}
+
+// Condition compiles the condition of a specification that is valid; nil: it has none.
+func (s *RewriteSpec) Condition(c *when.Compiler) (*when.Condition, error) {
+	p := when.Place{Kind: "rewrite", Name: s.Name, ClientOnly: s.Subscriptions}
+	if !s.Subscriptions {
+		pattern, err := event.ParsePattern(s.Topic)
+		if err != nil {
+			return nil, err
+		}
+		p.Pattern = &pattern
+	}
+	return c.Compile(s.When, p)
 }
 
 // Rewrite gives the events that match a pattern another topic, and subscriptions another filter where that is
@@ -31,6 +46,7 @@ type Rewrite struct {
 	to       event.Template
 	session  []sessionName // the names in to that are not captures
 	tolerant bool
+	when     *when.Condition
 }
 
 // sessionName is a name in a template and what it stands for. Immutable after New.
@@ -39,8 +55,19 @@ type sessionName struct {
 	value sessionValue
 }
 
-// NewRewrite returns the policy of a specification.
-func NewRewrite(spec RewriteSpec) (*Rewrite, error) {
+// NewRewrite returns the policy of a specification; c compiles its condition (nil: it has none).
+func NewRewrite(spec RewriteSpec, c *when.Compiler) (*Rewrite, error) {
+	r, err := newRewrite(&spec)
+	if err != nil {
+		return nil, err
+	}
+	if r.when, err = spec.Condition(c); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+func newRewrite(spec *RewriteSpec) (*Rewrite, error) {
 	r := &Rewrite{name: "rewrite", filters: spec.Subscriptions, tolerant: spec.OnError == "pass"}
 	if spec.Name != "" {
 		r.name = "rewrite:" + spec.Name
@@ -85,23 +112,54 @@ func (r *Rewrite) Apply(ctx *Context, ev *event.Event) Verdict {
 	if ev.From == nil || !event.Match(r.pattern.Filter(), ev.Topic) {
 		return Verdict{}
 	}
+	var why string
+	if r.when != nil {
+		in := ctx.input(ev)
+		ok, err := r.when.Holds(in)
+		if ctx.Watch != nil {
+			why = r.when.Explain(in, ok, err)
+		}
+		if err != nil {
+			r.when.Failed(in, err)
+			if !r.tolerant {
+				return Verdict{Kind: Reject, Outcome: event.BadPayload, Why: why}
+			}
+		}
+		if !ok {
+			return Verdict{Why: why}
+		}
+	}
 	ctx.caps = r.pattern.Captures(ev.Topic, ctx.caps[:0])
 	ctx.values = ctx.values[:0]
 	start := len(ctx.Scratch)
 	b, ok := r.to.AppendTo(ctx.Scratch, func(name string) []byte { return r.lookup(ctx, ev.From, name) })
 	ctx.Scratch = b
 	if !ok {
-		return Verdict{Kind: Reject, Outcome: event.BadTopic}
+		return Verdict{Kind: Reject, Outcome: event.BadTopic, Why: why}
 	}
 	ev.Topic = b[start:len(b):len(b)]
 	ev.Changed()
-	return Verdict{}
+	return Verdict{Why: why}
 }
 
 // Filter implements FilterPolicy.
 func (r *Rewrite) Filter(ctx *Context, from *event.Origin, filter []byte) []byte {
 	if !r.filters || from == nil || !event.Covers(r.pattern.Filter(), filter) {
 		return filter
+	}
+	if r.when != nil {
+		in := ctx.clientInput(from)
+		ok, err := r.when.Holds(in)
+		if err != nil {
+			r.when.Failed(in, err)
+		}
+		ctx.done()
+		switch {
+		case err != nil && !r.tolerant:
+			return nil // not a filter: refused
+		case !ok:
+			return filter
+		}
 	}
 	ctx.caps = r.pattern.Captures(filter, ctx.caps[:0])
 	ctx.values = ctx.values[:0]

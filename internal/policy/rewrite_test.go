@@ -34,7 +34,7 @@ func TestRewrite(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			r := fix[*Rewrite](t)(NewRewrite(RewriteSpec{Topic: tt.topic, To: tt.to}))
+			r := fix[*Rewrite](t)(NewRewrite(RewriteSpec{Topic: tt.topic, To: tt.to}, nil))
 			ctx, ev := &Context{}, pub(tt.from, tt.in)
 			ev.Keep()
 			v := NewChain(nil, r).Apply(ctx, ev)
@@ -50,8 +50,8 @@ func TestRewrite(t *testing.T) {
 
 func TestRewritesInARow(t *testing.T) {
 	c := NewChain(nil,
-		fix[*Rewrite](t)(NewRewrite(RewriteSpec{Name: "one", Topic: "a/{x}", To: "b/{x}/{x}"})),
-		fix[*Rewrite](t)(NewRewrite(RewriteSpec{Name: "two", Topic: "b/{x}/{y}", To: "c/{y}/{client}"})))
+		fix[*Rewrite](t)(NewRewrite(RewriteSpec{Name: "one", Topic: "a/{x}", To: "b/{x}/{x}"}, nil)),
+		fix[*Rewrite](t)(NewRewrite(RewriteSpec{Name: "two", Topic: "b/{x}/{y}", To: "c/{y}/{client}"}, nil)))
 	ctx := &Context{}
 	for range 3 {
 		ev := pub(client("me"), "a/1")
@@ -76,7 +76,7 @@ func TestRewriteSpecErrors(t *testing.T) {
 			t.Errorf("%+v: %v", tt.spec, err)
 		}
 	}
-	r := fix[*Rewrite](t)(NewRewrite(RewriteSpec{Name: "n", Topic: "a", To: "b", OnError: "pass"}))
+	r := fix[*Rewrite](t)(NewRewrite(RewriteSpec{Name: "n", Topic: "a", To: "b", OnError: "pass"}, nil))
 	if r.Name() != "rewrite:n" || !r.PassOnError() {
 		t.Errorf("%q, %t", r.Name(), r.PassOnError())
 	}
@@ -87,7 +87,7 @@ func TestRewriteSpecErrors(t *testing.T) {
 func FuzzRewrite(f *testing.F) {
 	f.Add("a/1/b", "pump", "acme")
 	f.Add("a/$x/b", "$SYS", "#")
-	r := fix[*Rewrite](f)(NewRewrite(RewriteSpec{Topic: "a/{id}/#", To: "{client}/{id}/x{attrs.tenant}"}))
+	r := fix[*Rewrite](f)(NewRewrite(RewriteSpec{Topic: "a/{id}/#", To: "{client}/{id}/x{attrs.tenant}"}, nil))
 	f.Fuzz(func(t *testing.T, topic, id, tenant string) {
 		if !event.ValidTopic([]byte(topic)) {
 			return

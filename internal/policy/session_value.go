@@ -44,7 +44,7 @@ func (v sessionValue) of(o *event.Origin) string {
 	case valueUser:
 		return o.User
 	case valueAttr:
-		return o.Attrs[v.attr]
+		return o.Attr(v.attr)
 	}
 	return ""
 }

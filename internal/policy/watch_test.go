@@ -30,11 +30,11 @@ func limited(t *testing.T, events float64, burst int, excess string) *Limit {
 }
 
 func TestWatcherHearsEachVerdict(t *testing.T) {
-	rw, err := NewRewrite(RewriteSpec{Name: "x", Topic: "a/{id}", To: "b/{id}"})
+	rw, err := NewRewrite(RewriteSpec{Name: "x", Topic: "a/{id}", To: "b/{id}"}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	acl, err := NewACL([]ACLSpec{{Deny: []string{"publish"}, Topic: "a/9"}, {Allow: []string{"publish"}, Topic: "#"}})
+	acl, err := NewACL([]ACLSpec{{Deny: []string{"publish"}, Topic: "a/9"}, {Allow: []string{"publish"}, Topic: "#"}}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 
 	"github.com/windrose-edc/windrose/internal/event"
+	"github.com/windrose-edc/windrose/internal/expr/when"
 )
 
 // Ack says when the publisher of an event is acknowledged. The strongest of all that matched applies.
@@ -52,9 +53,11 @@ type Route struct {
 	Topic  string // as it was written
 	Filter event.Pattern
 	Ack    Ack
-	Final  bool         // the walk ends here, subscribers included
-	Target event.Target // a pool's leg, or a choice among several
-	Pool   []string     // names of the pools behind Target: an event that came from one of them is not sent back
+	Class  []string        // only events of devices of these classes; nil: of all
+	When   *when.Condition // nil: always
+	Final  bool            // the walk ends here, subscribers included
+	Target event.Target    // a pool's leg, or a choice among several
+	Pool   []string        // names of the pools behind Target: an event that came from one of them is not sent back
 
 	matched atomic.Uint64
 }

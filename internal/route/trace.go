@@ -17,7 +17,15 @@ func (w *Walker) traceRoute(ev *event.Event, r *Route, back bool) {
 	case r.Final:
 		s.Detail += "; final"
 	}
+	if r.When != nil && !back {
+		s.Detail += "; " + r.When.Explain(&w.look, true, nil)
+	}
 	w.net.tap.Step(ev.Trace, s, 0)
+}
+
+// traceSkip says that a route whose filter matched is not for an event at which somebody looks.
+func (w *Walker) traceSkip(ev *event.Event, r *Route, why string) {
+	w.net.tap.Step(ev.Trace, tap.Step{Step: tap.StepRoute, Name: r.Name, Verdict: "skipped", Loop: w.id + 1, Detail: why}, 0)
 }
 
 // traceHop says that an event at which somebody looks is handed to another loop, or that there is no room for it.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/windrose-edc/windrose/internal/event"
+	"github.com/windrose-edc/windrose/internal/expr"
 	"github.com/windrose-edc/windrose/internal/tap"
 )
 
@@ -127,6 +128,7 @@ type Walker struct {
 	cur    batch       // being read
 	heard  answers     // being read
 	ev     event.Event // of cur, rebuilt for each record
+	look   expr.Input  // what conditions look at
 	stats  Stats
 	stuck  stuck
 	dead   DeadLetters // may be nil
@@ -216,6 +218,13 @@ func (w *Walker) Congested() bool {
 // Walk hands the event to everyone who matched and settles t exactly once, during the call or later on this loop. ev is
 // borrowed for the call.
 func (w *Walker) Walk(ev *event.Event, t event.Ticket) {
+	w.walk(ev, t)
+	if w.look.Event != nil {
+		w.look.End()
+	}
+}
+
+func (w *Walker) walk(ev *event.Event, t event.Ticket) {
 	w.stats.Walked++
 	if t.Waits() && w.fan.n >= fanSlots { // only when the caller did not ask Congested
 		w.stats.MailDropped++
@@ -235,6 +244,9 @@ func (w *Walker) Walk(ev *event.Event, t event.Ticket) {
 				continue
 			}
 			back := comesFrom(ev, r.Pool)
+			if (r.When != nil || r.Class != nil) && !back && !w.takes(r, ev) {
+				continue
+			}
 			if ev.Trace != 0 {
 				w.traceRoute(ev, r, back)
 			}

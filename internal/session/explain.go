@@ -18,7 +18,10 @@ func (h *Host) Explain(ev *event.Event, said func(o event.Outcome, byPolicy bool
 	hub := h.shared.Tap
 	hub.Step(ev.Trace, tap.Step{Step: tap.StepReceived, Loop: h.clock.ID() + 1}, 0)
 	var st policy.State
-	if s := h.Find(ev.From.Client); s != nil {
+	if s := h.Find(ev.From.Client); s == nil {
+		h.classify(ev.From)
+	} else {
+		s.reclassify(nil)
 		ev.From = s.Origin
 		st = s.policy.Copy()
 		if ev.QoS != event.AtMostOnce && s.Unanswered() >= s.maxReceive() {

@@ -32,7 +32,8 @@ type Shared struct {
 	Directory *Directory
 	Net       *route.Net
 	Retained  *retain.Store
-	Chain     func() *policy.Chain // never nil
+	Chain     func() *policy.Chain   // never nil
+	Classes   func() *policy.Classes // nil: devices have no classes
 	Limits    Limits
 	Tap       *tap.Hub      // nil: nobody ever looks
 	Dead      DeadLetters   // may be nil
@@ -112,6 +113,7 @@ type sourced struct {
 // NewHost makes the host of one loop.
 func NewHost(sh *Shared, c Clock) *Host {
 	h := &Host{shared: sh, limits: sh.limits(), clock: c, walk: sh.Net.Walker(c.ID()), ranks: newRanks()}
+	h.ctx.In = h.walk.Input()
 	h.due.Init(h)
 	h.again.Init(h)
 	h.walk.Parks(sh.Dead)
@@ -240,6 +242,7 @@ func (h *Host) create(hello *Hello) (*Session, error) {
 func (h *Host) attach(s *Session, hello *Hello, p Peer) {
 	o := hello.Origin
 	o.Taker, o.Lane, o.Client = s.taker, s.taker, s.ID
+	h.classify(&o)
 	s.Origin = &o
 	s.bounds = hello.Bounds
 	s.peer, s.Expiry, s.will = p, hello.Expiry, hello.Will

@@ -82,7 +82,7 @@ func TestWillOfAFullOutboxDoesNotDisturbTheWalk(t *testing.T) {
 	lim := testLimits()
 	lim.Window, lim.Queue, lim.Rule = 1, 1, Disconnect
 	s := newSim(t, 1, 1<<20, 30*time.Second, lim)
-	rw, err := policy.NewRewrite(policy.RewriteSpec{Topic: "dev/#", To: "in/{client}/x"})
+	rw, err := policy.NewRewrite(policy.RewriteSpec{Topic: "dev/#", To: "in/{client}/x"}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

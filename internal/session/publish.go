@@ -27,6 +27,7 @@ const (
 // (after until, Unix nanoseconds, where that is not 0). ev is borrowed.
 func (s *Session) Publish(ev *event.Event, id uint16, dup bool) (hold Hold, until int64) {
 	h := s.host
+	s.reclassify(ev)
 	if ev.QoS != event.AtMostOnce {
 		if s.in == nil {
 			s.in = &receipts{}

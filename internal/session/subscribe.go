@@ -93,6 +93,7 @@ func (s *Session) Filter(filter []byte) (to []byte, ok bool) {
 // or lost its connection by then; the retained events follow it.
 func (s *Session) Subscribe(wants []Want, done func()) {
 	h := s.host
+	s.reclassify(nil)
 	cs := make([]route.Change, 0, len(wants))
 	var again replays
 	var fresh [][]byte

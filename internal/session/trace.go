@@ -89,6 +89,7 @@ func (w *watcher) Verdict(v policy.Verdict, ev *event.Event, failed bool) {
 	if v.Kind == policy.Reject {
 		s.Outcome = v.Outcome.String()
 	}
+	s.Detail = v.Why
 	if string(ev.Topic) != w.topic {
 		w.topic = string(ev.Topic)
 		s.Topic = w.topic

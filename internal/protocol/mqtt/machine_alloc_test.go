@@ -79,7 +79,7 @@ func hotRig(t testing.TB, v wire.Version, qos byte, loops, size int, prefix stri
 	if err != nil {
 		t.Fatal(err)
 	}
-	acl, err := policy.NewACL([]policy.ACLSpec{{Allow: []string{"publish", "subscribe"}, Topic: "#"}})
+	acl, err := policy.NewACL([]policy.ACLSpec{{Allow: []string{"publish", "subscribe"}, Topic: "#"}}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
