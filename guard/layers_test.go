@@ -101,6 +101,7 @@ var edges = []edge{
 	{"internal/protocol/*", "internal/session", "a server end opens sessions"},
 	{"internal/protocol/*", "internal/policy", "a server end names the reason of a refusal"},
 	{"internal/protocol/*", "internal/route", "a source publishes into the walk"},
+	{"internal/protocol/*", "internal/retain", "a protocol of resources answers a read with the last value"},
 	{"internal/protocol/*", "internal/pool", "a client end is a driver of pools"},
 	{"internal/destination/*", "internal/cloudevents", "an event travels as a CloudEvent"},
 	{"internal/destination/*", "internal/config", "a destination declares its fields once, in config's types"},

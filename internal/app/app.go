@@ -232,7 +232,7 @@ func (a *App) stop(p *parts) error {
 	defer cancel()
 	closed := n.release(ctx, s.Rate, begin.Add(s.Time*6/10))
 	for _, l := range g.listeners {
-		if l.Listener != nil { // not where the start failed
+		if l.socket != nil { // not where the start failed
 			l.Close()
 		}
 	}

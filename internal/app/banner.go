@@ -16,7 +16,10 @@ func (a *App) banner() {
 	fmt.Fprintf(w, "Windrose %s, node %s\n\n", a.o.Version, n.id)
 	for _, l := range n.listeners {
 		fmt.Fprintf(w, "  %-10s %s", l.protocol, l.Addr())
-		if l.Spec().TLS != "" {
+		if l.packets != nil {
+			fmt.Fprint(w, "  UDP")
+		}
+		if l.spec.TLS != "" {
 			fmt.Fprint(w, "  TLS")
 		}
 		if l.anonymous {
@@ -43,7 +46,7 @@ func (a *App) banner() {
 // try are three commands for the first listener that admits anybody.
 func (a *App) try() []string {
 	for _, l := range a.node.live.Load().listeners {
-		if !l.anonymous || l.Spec().TLS != "" || l.protocol != "mqtt" {
+		if !l.anonymous || l.spec.TLS != "" || l.protocol != "mqtt" {
 			continue
 		}
 		host, port, err := net.SplitHostPort(l.Addr().String())

@@ -6,9 +6,8 @@ import (
 	"github.com/windrose-edc/windrose/internal/config"
 	"github.com/windrose-edc/windrose/internal/destination/webhook"
 	"github.com/windrose-edc/windrose/internal/event"
-	"github.com/windrose-edc/windrose/internal/listen"
-	"github.com/windrose-edc/windrose/internal/loop"
 	"github.com/windrose-edc/windrose/internal/pool"
+	"github.com/windrose-edc/windrose/internal/protocol/coap"
 	"github.com/windrose-edc/windrose/internal/protocol/mqtt"
 	"github.com/windrose-edc/windrose/internal/ws"
 )
@@ -18,6 +17,7 @@ import (
 func protocols() []protocol {
 	return []protocol{
 		{config.Kind{Name: "mqtt", Doc: "MQTT 3.1, 3.1.1 and 5.", Spec: mqtt.ListenerSpec{}}, mqttListener, mqttSaid},
+		{config.Kind{Name: "coap", Doc: "CoAP: topics are resources below /ps.", Spec: coap.ListenerSpec{}}, coapListener, coap.Said},
 	}
 }
 
@@ -37,7 +37,7 @@ func sources() []source {
 // protocol is a kind of listener. Immutable.
 type protocol struct {
 	kind config.Kind
-	open func(n *graph, name string, spec any) (accept func(*loop.Conn) loop.Handler, l listen.Spec, anonymous bool, err error)
+	open func(n *graph, name string, spec any) (*listener, error)
 	// said puts an outcome into the words in which a publisher would hear it; may be nil.
 	said func(spec any, version string, qos event.QoS, o event.Outcome, byPolicy bool) string
 }
@@ -75,18 +75,31 @@ func sourceKinds() (ks []config.Kind) {
 	return ks
 }
 
-func mqttListener(n *graph, name string, spec any) (func(*loop.Conn) loop.Handler, listen.Spec, bool, error) {
+func mqttListener(n *graph, name string, spec any) (*listener, error) {
 	s := spec.(*mqtt.ListenerSpec)
 	srv, err := mqtt.NewServer(name, *s, mqtt.Deps{Loops: n.group.Loops(), Hosts: n.hosts, Auth: n.authChain, Slow: n.slow.run,
 		Metrics: n.metrics, Logger: n.logFor("mqtt"), Limited: n.limited.For("mqtt"), Refused: n.notices.refused})
 	if err != nil {
-		return nil, s.Spec, false, err
+		return nil, err
 	}
 	accept := srv.Accept
 	if s.WebSocket != nil {
 		accept = n.webSocket(name, &s.Spec, ws.Options{Protocols: mqtt.Subprotocols(), Code: mqtt.CloseCode}, accept)
 	}
-	return accept, s.Spec, s.Anonymous, nil
+	return &listener{accept: accept, spec: s.Spec, anonymous: s.Anonymous}, nil
+}
+
+func coapListener(n *graph, name string, spec any) (*listener, error) {
+	s := spec.(*coap.ListenerSpec)
+	srv, err := coap.NewServer(name, *s, coap.Deps{Loops: n.group.Loops(), Hosts: n.hosts, Retained: n.retained, Auth: n.authChain, Chain: n.node.chain,
+		Metrics: n.metrics, Logger: n.logFor("coap")})
+	if err != nil {
+		return nil, err
+	}
+	if s.Datagrams() {
+		return &listener{packets: srv, spec: s.Spec, anonymous: s.Anonymous}, nil
+	}
+	return &listener{accept: srv.Accept, spec: s.Spec, anonymous: s.Anonymous}, nil
 }
 
 func mqttSaid(spec any, version string, qos event.QoS, o event.Outcome, byPolicy bool) string {

@@ -56,11 +56,12 @@ type graph struct {
 type listener struct {
 	name, protocol string
 	anonymous      bool
-	*listen.Listener
+	socket         // nil: not open yet
 
-	spec   listen.Spec
-	accept func(*loop.Conn) loop.Handler
-	web    *ws.Server // nil: nothing of it at the admin address
+	spec    listen.Spec
+	accept  func(*loop.Conn) loop.Handler
+	packets packetEnd  // in place of accept where datagrams come
+	web     *ws.Server // nil: nothing of it at the admin address
 }
 
 // destPool is a pool with what the status shows of it. Immutable once it runs.
@@ -386,12 +387,13 @@ func (g *graph) buildListeners() error {
 			if p.kind.Name != e.Kind {
 				continue
 			}
-			accept, spec, anonymous, err := p.open(g, e.Name, e.Spec)
+			l, err := p.open(g, e.Name, e.Spec)
 			if err != nil {
 				return at(e, err)
 			}
-			g.anonymous[e.Name] = anonymous
-			g.listeners = append(g.listeners, &listener{name: e.Name, protocol: e.Kind, anonymous: anonymous, spec: spec, accept: accept, web: g.web[e.Name]})
+			l.name, l.protocol, l.web = e.Name, e.Kind, g.web[e.Name]
+			g.anonymous[e.Name] = l.anonymous
+			g.listeners = append(g.listeners, l)
 		}
 	}
 	return nil
@@ -411,25 +413,27 @@ func (g *graph) listener(name string) *listener {
 func (g *graph) bind() error {
 	taken := map[*listener]bool{}
 	for _, l := range g.listeners {
-		if l.Listener != nil {
+		if l.socket != nil {
 			taken[l] = true
 		}
 	}
 	for _, l := range g.listeners {
-		if l.Listener != nil {
+		if l.socket != nil {
 			continue
 		}
 		var err error
+		var open socket
 		if from := g.holder(l, taken); from != nil {
 			taken[from] = true
-			l.Listener, err = g.takeOver(l, from)
+			open, err = g.takeOver(l, from)
 		} else {
-			l.Listener, err = g.bindNew(l)
+			open, err = g.bindNew(l)
 			err = g.overlap(l, err)
 		}
 		if err != nil {
 			return err
 		}
+		l.socket = open
 		g.starts = append(g.starts, l.Start)
 		g.drop = append(g.drop, l.Close)
 	}
@@ -444,14 +448,20 @@ func (g *graph) overlap(l *listener, err error) error {
 		return err
 	}
 	for _, old := range g.prev.listeners {
-		if _, p, _ := net.SplitHostPort(old.spec.Bind); p == port {
+		if _, p, _ := net.SplitHostPort(old.spec.Bind); p == port && l.sameNet(old) {
 			return fmt.Errorf("%w: listener %s has that port on %s; take it out in one reload and open %s in the next, or restart", err, old.name, old.spec.Bind, l.spec.Bind)
 		}
 	}
 	return err
 }
 
-func (g *graph) bindNew(l *listener) (*listen.Listener, error) {
+// sameNet says whether two listeners could be in each other's way: ports of datagrams are others than those of connections.
+func (l *listener) sameNet(o *listener) bool { return (l.packets == nil) == (o.packets == nil) }
+
+func (g *graph) bindNew(l *listener) (socket, error) {
+	if l.packets != nil {
+		return g.openPackets(l)
+	}
 	var ln *net.TCPListener
 	var err error
 	if passed := g.passedSocket(l.name, l.spec.Bind); passed != nil {
@@ -462,15 +472,27 @@ func (g *graph) bindNew(l *listener) (*listen.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	return listen.Serve(g.group, ln, l.name, l.spec, g.tls[l.spec.TLS], l.accept)
+	return asSocket(listen.Serve(g.group, ln, l.name, l.spec, g.tls[l.spec.TLS], l.accept))
 }
 
-func (g *graph) takeOver(l, from *listener) (*listen.Listener, error) {
-	ln, err := from.Socket()
+func (g *graph) takeOver(l, from *listener) (socket, error) {
+	if l.packets != nil {
+		return takeOverPackets(l, from), nil
+	}
+	old := from.socket.(*listen.Listener)
+	ln, err := old.Socket()
 	if err != nil {
 		return nil, err
 	}
-	return from.Replace(ln, l.name, l.spec, g.tls[l.spec.TLS], l.accept)
+	return asSocket(old.Replace(ln, l.name, l.spec, g.tls[l.spec.TLS], l.accept))
+}
+
+// asSocket is a listener as a socket; none is nil.
+func asSocket(l *listen.Listener, err error) (socket, error) {
+	if err != nil {
+		return nil, err
+	}
+	return l, nil
 }
 
 // holder is the listener in force that has the address of l and does not go on itself.
@@ -478,14 +500,14 @@ func (g *graph) holder(l *listener, taken map[*listener]bool) *listener {
 	if g.prev == nil {
 		return nil
 	}
-	if old := g.prev.listener(l.name); old != nil && !taken[old] && old.spec.Bind == l.spec.Bind {
+	if old := g.prev.listener(l.name); old != nil && !taken[old] && old.spec.Bind == l.spec.Bind && l.sameNet(old) {
 		return old
 	}
 	for _, old := range g.prev.listeners {
-		if taken[old] || old.spec.Bind != l.spec.Bind {
+		if taken[old] || old.spec.Bind != l.spec.Bind || !l.sameNet(old) {
 			continue
 		}
-		if next := g.listener(old.name); next == nil || next.spec.Bind != old.spec.Bind {
+		if next := g.listener(old.name); next == nil || next.spec.Bind != old.spec.Bind || !next.sameNet(old) {
 			return old
 		}
 	}

@@ -240,4 +240,5 @@ const devConfig = `windrose: v1
 node: { admin: "127.0.0.1:8400", data: data }
 listeners:
   mqtt: { mqtt: { bind: "127.0.0.1:1883", anonymous: true } }
+  coap: { coap: { bind: "127.0.0.1:5683", anonymous: true } }
 `

@@ -50,7 +50,7 @@ func (s *status) Listeners() []admin.Listener {
 		state = "draining"
 	}
 	for _, l := range s.now().listeners {
-		x := admin.Listener{Name: l.name, Protocol: l.protocol, Address: l.Addr().String(), TLS: l.Spec().TLS != "", Anonymous: l.anonymous,
+		x := admin.Listener{Name: l.name, Protocol: l.protocol, Address: l.Addr().String(), TLS: l.spec.TLS != "", Anonymous: l.anonymous,
 			State: state, Connections: int(l.Open()), Accepted: uint64(l.Accepted())}
 		for _, c := range l.Refused() {
 			x.Refused += uint64(c)

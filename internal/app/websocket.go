@@ -25,8 +25,8 @@ func (g *graph) webSocket(name string, s *listen.Spec, o ws.Options, accept func
 // admin server.
 func (a *App) upgrade(w http.ResponseWriter, r *http.Request) bool {
 	for _, l := range a.node.live.Load().listeners {
-		if l.web != nil && l.Listener != nil && l.web.Wants(r) {
-			l.web.Upgrade(w, r, l.Take)
+		if at, ok := l.socket.(*listen.Listener); ok && l.web != nil && l.web.Wants(r) {
+			l.web.Upgrade(w, r, at.Take)
 			return true
 		}
 	}

@@ -162,17 +162,33 @@ func options(name string, s Spec, t *TLS, accept func(*loop.Conn) loop.Handler) 
 	if t != nil {
 		o.TLS = func() *tls.Config { return t.Config() }
 	}
-	if len(nets) > 0 {
-		o.Admit = func(a netip.Addr) bool {
-			for _, n := range nets {
-				if n.Contains(a.WithZone("")) {
-					return true
-				}
-			}
-			return false
-		}
-	}
+	o.Admit = admits(nets)
 	return o, nil
+}
+
+// Admits says which addresses may connect, as AllowFrom says; nil: all.
+func (s *Spec) Admits() (func(netip.Addr) bool, error) {
+	nets, err := s.networks()
+	return admits(nets), err
+}
+
+func admits(nets []netip.Prefix) func(netip.Addr) bool {
+	if len(nets) == 0 {
+		return nil
+	}
+	return func(a netip.Addr) bool {
+		for _, n := range nets {
+			if n.Contains(a.WithZone("")) {
+				return true
+			}
+		}
+		return false
+	}
+}
+
+// Explain makes a BindError of what the system says when an address cannot be taken.
+func Explain(name string, s *Spec, err error) error {
+	return &BindError{Name: name, Addr: s.Bind, Err: plain(err)}
 }
 
 // plain takes what the operator needs out of a net error: its address and operation are said already.

@@ -32,6 +32,7 @@ type datagrams struct {
 	heard *dedup
 	in    wire.Message
 	out   []byte
+	admit func(netip.Addr) bool // nil: everybody
 }
 
 func newDatagrams(d *desk, send func(to loop.PacketAddr, b []byte)) *datagrams {
@@ -41,6 +42,10 @@ func newDatagrams(d *desk, send func(to loop.PacketAddr, b []byte)) *datagrams {
 // Packet implements loop.PacketHandler. What must not be answered is not: resets, acknowledgements, responses, other versions,
 // and what is too short to say what it is (RFC 7252, sections 3 and 4.2).
 func (g *datagrams) Packet(from loop.PacketAddr, b []byte) {
+	if g.admit != nil && !g.admit(from.Addr().Unmap()) {
+		g.n.refused.Inc()
+		return
+	}
 	m := &g.in
 	err := wire.Parse(b, m)
 	if len(b) < 4 || b[0]>>6 != 1 {
@@ -120,6 +125,10 @@ func (g *datagrams) request(from loop.PacketAddr, m *wire.Message, size int) {
 			life = nonLifetime
 		}
 		x.number, x.known = g.heard.add(key, now, life), true
+		if n := g.heard.early; n > 0 {
+			g.heard.early = 0
+			g.n.forgotten.Add(n)
+		}
 	}
 	p.handle(&x, m, res)
 }

@@ -32,8 +32,10 @@ type Server struct {
 	name  string
 	cfg   *settings
 	deps  Deps
-	desks []*desk // by loop
-	nets  []netip.Prefix
+	desks []*desk      // by loop
+	grams []*datagrams // by loop; nil: no socket yet. Each is touched on its loop only
+	n     *counters
+	admit func(netip.Addr) bool // nil: everybody
 }
 
 // counters are what a listener counts, on all loops. Safe for concurrent use.
@@ -52,7 +54,7 @@ func newCounters(m *observe.Registry, listener string) *counters {
 	return &counters{
 		requests:         m.Counter("windrose_coap_received_requests_total", "Requests that came, duplicates included.", "listener", listener),
 		duplicates:       m.Counter("windrose_coap_duplicate_requests_total", "Requests that came again and were not done again.", "listener", listener),
-		notifications:    m.Counter("windrose_coap_sent_notifications_total", "Notifications to observers.", "listener", listener),
+		notifications:    m.Counter("windrose_coap_notified_events_total", "Notifications to observers.", "listener", listener),
 		retransmissions:  m.Counter("windrose_coap_sent_again_messages_total", "Confirmable messages that were sent again.", "listener", listener),
 		echoes:           m.Counter("windrose_coap_echo_requests_total", "Requests whose sender was asked to show that it is reachable.", "listener", listener),
 		ignored:          drop("not_a_request"),
@@ -86,8 +88,11 @@ func NewServer(name string, spec ListenerSpec, d Deps) (*Server, error) {
 	}
 	var key echoKey
 	_, _ = rand.Read(key[:]) // never fails (crypto/rand)
-	s := &Server{name: name, cfg: cfg, deps: d}
 	n := newCounters(d.Metrics, name)
+	s := &Server{name: name, cfg: cfg, deps: d, n: n, grams: make([]*datagrams, len(d.Loops))}
+	if s.admit, err = spec.Admits(); err != nil {
+		return nil, err
+	}
 	for i := range d.Loops {
 		var seed [16]byte
 		_, _ = rand.Read(seed[:])
@@ -99,7 +104,38 @@ func NewServer(name string, spec ListenerSpec, d Deps) (*Server, error) {
 
 // Packets is the handler of a loop's socket.
 func (s *Server) Packets(p *loop.Packets) loop.PacketHandler {
-	return newDatagrams(s.desks[slices.Index(s.deps.Loops, p.Loop())], p.Send)
+	i := slices.Index(s.deps.Loops, p.Loop())
+	g := newDatagrams(s.desks[i], p.Send)
+	g.admit = s.admit
+	s.grams[i] = g
+	return g
+}
+
+// Accept gives a new connection its handler (RFC 8323).
+func (s *Server) Accept(c *loop.Conn) loop.Handler {
+	t := &stream{end0: c}
+	t.d, t.via = s.desks[c.Loop().ID()], t
+	t.cred.Remote, t.cred.Certificates = c.RemoteAddr(), c.PeerCertificates()
+	if n := s.cfg.maxMessage() + streamHead; n > 1<<20 {
+		c.SetMaxPartial(n)
+	}
+	s.n.peers.Add(1)
+	t.begin()
+	return t
+}
+
+// Peers is how many addresses are known. Any goroutine.
+func (s *Server) Peers() int64 { return s.n.peers.Value() }
+
+// Stop ends what is known of every peer, on each loop; it does not wait. Any goroutine.
+func (s *Server) Stop() {
+	for i, l := range s.deps.Loops {
+		l.Post(func() {
+			if g := s.grams[i]; g != nil {
+				g.close(session.Removed)
+			}
+		})
+	}
 }
 
 // MaxDatagram is the longest datagram that is taken, in bytes: a block of 1,024 with options beside it.
