@@ -2,9 +2,10 @@ package session
 
 import "time"
 
-// A client that connects again and again, with sessions that end each time, leaves events behind whose outcome is open: its
-// new session knows nothing of them, but they take space where outcomes are awaited, until their deadline. So what a client
-// left counts against it: no more than orphanMax times what it may have without an answer walks at any time.
+// A client that connects again and again leaves events behind whose outcome is open: they take space where outcomes are
+// awaited, until their deadline. A session that goes on has receipts for them, which retries join; one that ended with its
+// connection left them to a session that knows nothing of them. Either way what a client left counts against it: no more
+// than orphanMax times what it may have without an answer walks at any time, and what it publishes beyond that is held.
 
 // lingerLook is how long publishing is held before it is looked whether outcomes have come.
 const lingerLook = 100 * time.Millisecond

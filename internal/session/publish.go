@@ -41,7 +41,7 @@ func (s *Session) Publish(ev *event.Event, id uint16, dup bool) (hold Hold, unti
 			s.look(ev)
 			return s.holds(ev, HoldQuota, 0)
 		}
-		if n := h.lingers[s.ID]; n > 0 && s.walking+n >= orphanMax*s.maxReceive() {
+		if s.walking+h.lingers[s.ID] >= orphanMax*s.maxReceive() { // more than one connection's worth: see linger.go
 			h.Tally.Held++
 			s.look(ev)
 			return s.holds(ev, HoldLimit, h.clock.Now()+int64(lingerLook))
