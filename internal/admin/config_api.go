@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -159,12 +162,21 @@ func (s *Server) registerConfig() {
 			return &answer[*Reload]{r}, nil
 		})
 	register(s, operation{id: "diff-config", method: http.MethodPost, path: "/api/v1/config/diff", group: "config", role: Operator, summary: "What a reload would do",
-		doc: "With the numbers of connections, sessions and events that are concerned now. Nothing is changed."},
+		doc: "With the numbers of connections, sessions and events that are concerned now. Nothing is changed. With files in the body it needs the role admin."},
 		func(ctx context.Context, in *diffInput) (*answer[*Plan], error) {
 			plan, err := o.PlanReload, error(nil)
 			if len(in.Body.Files) > 0 {
+				// What is asked may name any file and any variable of the node's environment.
+				if code, why := allowed(callerOf(ctx), Admin); code != 0 {
+					return nil, huma.NewError(code, "other files than the node's: "+why)
+				}
+				local := asNamed(s.o.Node.Info().Config)
+				roots := slices.Clone(in.Body.Roots)
+				for i := range roots {
+					roots[i] = local(roots[i])
+				}
 				plan = func(ctx context.Context) (*Plan, error) {
-					return o.PlanFiles(ctx, in.Body.Roots, written(in.Body.Files))
+					return o.PlanFiles(ctx, roots, written(in.Body.Files, local))
 				}
 			}
 			p, err := plan(ctx)
@@ -194,10 +206,25 @@ func (s *Server) registerConfig() {
 	}
 }
 
-func written(files []ConfigFile) []config.WrittenFile {
+// asNamed returns what makes a path relative to the working directory where the node's own files were named that way:
+// then what they name has relative paths too, and an absolute path is no difference.
+func asNamed(own []string) func(string) string {
+	dir, err := os.Getwd()
+	if err != nil || !slices.ContainsFunc(own, func(name string) bool { return !filepath.IsAbs(name) }) {
+		return func(name string) string { return name }
+	}
+	return func(name string) string {
+		if rel, err := filepath.Rel(dir, name); err == nil {
+			return rel
+		}
+		return name
+	}
+}
+
+func written(files []ConfigFile, local func(string) string) []config.WrittenFile {
 	out := make([]config.WrittenFile, len(files))
 	for i, f := range files {
-		out[i] = config.WrittenFile{Name: f.Name, Data: []byte(f.Text)}
+		out[i] = config.WrittenFile{Name: local(f.Name), Data: []byte(f.Text)}
 	}
 	return out
 }

@@ -40,13 +40,13 @@ func (s *Server) registerDeadLetters() {
 			return out, nil
 		})
 	register(s, operation{id: "get-deadletter", method: http.MethodGet, path: "/api/v1/deadletters/{pool}/{id}", group: "deadletters", summary: "Show a dead letter",
-		doc: "With its metadata; the payload is shown where it is asked for, to operators.", errors: []int{http.StatusNotFound}},
+		doc: "With its metadata; headers are shown to operators, the payload too where it is asked for.", errors: []int{http.StatusNotFound}},
 		func(ctx context.Context, in *letterInput) (*answer[*DeadLetterDetail], error) {
 			d, err := n.DeadLetter(in.Pool, in.ID)
 			if err != nil {
 				return nil, notFound(err, "dead letter", fmt.Sprintf("%s/%d", in.Pool, in.ID))
 			}
-			if d.Event.Payload, err = in.show(ctx, d.Event.Payload); err != nil {
+			if err := in.show(ctx, &d.Event); err != nil {
 				return nil, err
 			}
 			return &answer[*DeadLetterDetail]{d}, nil

@@ -39,13 +39,13 @@ func (s *Server) registerObjects() {
 			return out, err
 		})
 	register(s, operation{id: "get-retained", method: http.MethodGet, path: "/api/v1/retained/{topic}", group: "retained", summary: "Show the retained event of a topic",
-		doc: "A / in the topic is written %2F. The payload is shown where it is asked for, to operators.", errors: []int{http.StatusNotFound}},
+		doc: "A / in the topic is written %2F. Headers are shown to operators, the payload too where it is asked for.", errors: []int{http.StatusNotFound}},
 		func(ctx context.Context, in *retainedTopicInput) (*answer[*RetainedDetail], error) {
 			r, err := n.RetainedEvent(in.Topic)
 			if err != nil {
 				return nil, notFound(err, "retained event of topic", in.Topic)
 			}
-			if r.Event.Payload, err = in.show(ctx, r.Event.Payload); err != nil {
+			if err := in.show(ctx, &r.Event); err != nil {
 				return nil, err
 			}
 			return &answer[*RetainedDetail]{r}, nil
@@ -68,14 +68,18 @@ type PayloadInput struct {
 }
 
 // show lets a payload through that was asked for by somebody who may see it.
-func (in PayloadInput) show(ctx context.Context, p *Payload) (*Payload, error) {
+func (in PayloadInput) show(ctx context.Context, ev *Event) error {
+	operator := callerOf(ctx).Role >= Operator
+	if !operator {
+		ev.Headers = nil
+	}
 	switch {
 	case !in.WithPayload:
-		return nil, nil
-	case callerOf(ctx).Role < Operator:
-		return nil, huma.Error403Forbidden("payloads are shown to the role operator only")
+		ev.Payload = nil
+	case !operator:
+		return huma.Error403Forbidden("payloads are shown to the role operator only")
 	}
-	return p, nil
+	return nil
 }
 
 // nameInput is the name of an object.

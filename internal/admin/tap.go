@@ -24,7 +24,7 @@ const (
 )
 
 type tapInput struct {
-	Where   string `query:"where" doc:"Only events for which this CEL expression holds."`
+	Where   string `query:"where" doc:"Only events for which this CEL expression holds. One that looks into payloads or headers needs the role operator, and never holds for topics that are redacted."`
 	Topic   string `query:"topic" doc:"Only events whose topic matches this filter, as their clients say it."`
 	Client  string `query:"client" doc:"Only events of this client."`
 	For     string `query:"for" doc:"How long, like 60s; not longer than the configuration allows." example:"60s"`
@@ -94,11 +94,14 @@ func (s *Server) tap(ctx context.Context, in *tapInput) (*huma.StreamResponse, e
 		o.For = d
 	}
 	if in.Where != "" {
-		f, err := whereFilter(in.Where, s.o.Node.Info().Loops)
+		f, inside, err := whereFilter(in.Where, s.o.Node.Info().Loops)
 		if err != nil {
 			return nil, huma.Error422UnprocessableEntity("where: " + strings.ReplaceAll(err.Error(), "\n", "; "))
 		}
-		o.Where = f
+		if code, why := allowed(who, Operator); inside && code != 0 {
+			return nil, huma.NewError(code, "conditions on payloads and headers: "+why)
+		}
+		o.Where, o.Inside = f, inside
 	}
 	t, err := s.o.Tap.Listen(o)
 	switch {
@@ -173,10 +176,10 @@ func serveTap(ctx context.Context, w http.ResponseWriter, t *tap.Tap) {
 }
 
 // whereFilter compiles a condition on events for that many loops, each of which has an input of its own.
-func whereFilter(src string, loops int) (tap.Filter, error) {
+func whereFilter(src string, loops int) (f tap.Filter, inside bool, err error) {
 	p, err := expr.CompileEvent(src, expr.Options{})
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	inputs := make([]expr.Input, max(loops, 1))
 	return func(ev *event.Event, loop int) (bool, error) {
@@ -185,7 +188,7 @@ func whereFilter(src string, loops int) (tap.Filter, error) {
 		ok, err := p.Match(in)
 		in.Event = nil
 		return ok, err
-	}, nil
+	}, p.Inside(), nil
 }
 
 // schemaName names a type in the API's description. Those of package tap have its name before theirs: step and record are

@@ -145,11 +145,14 @@ func TestTapRefusals(t *testing.T) {
 		code int
 		text string
 	}{
-		"where=evnt.topic":  {http.StatusUnprocessableEntity, "did you mean"},
-		"for=soon":          {http.StatusUnprocessableEntity, "not a time"},
-		"topic=a%2F%23%2Fb": {http.StatusUnprocessableEntity, "not a topic filter"},
-		"payload=true":      {http.StatusForbidden, "operator"},
-		"max=-1":            {http.StatusUnprocessableEntity, "max"},
+		"where=evnt.topic":                 {http.StatusUnprocessableEntity, "did you mean"},
+		"for=soon":                         {http.StatusUnprocessableEntity, "not a time"},
+		"topic=a%2F%23%2Fb":                {http.StatusUnprocessableEntity, "not a topic filter"},
+		"payload=true":                     {http.StatusForbidden, "operator"},
+		"max=-1":                           {http.StatusUnprocessableEntity, "max"},
+		"where=event.text.startsWith('s')": {http.StatusForbidden, "operator"},
+		"where=event.qos > 0 || event.json.password == 'a'":      {http.StatusForbidden, "operator"},
+		"where=event.headers.exists(k, event.headers[k] == 'x')": {http.StatusForbidden, "operator"},
 	} {
 		q, err := url.ParseQuery(query)
 		if err != nil {
@@ -200,7 +203,7 @@ func TestExplainRequest(t *testing.T) {
 }
 
 func TestWhereFilterAllocatesNothing(t *testing.T) {
-	f, err := whereFilter(`event.topic.endsWith("/7") && event.qos > 0`, 2)
+	f, _, err := whereFilter(`event.topic.endsWith("/7") && event.qos > 0`, 2)
 	if err != nil {
 		t.Fatal(err)
 	}

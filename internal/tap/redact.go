@@ -114,11 +114,19 @@ func (r *rules) hidden(rec *Record) bool {
 			topics = append(topics, s.Topic)
 		}
 	}
+	for _, t := range topics {
+		if r.covers([]byte(t)) {
+			return true
+		}
+	}
+	return false
+}
+
+// covers says whether a topic is redacted.
+func (r *rules) covers(topic []byte) bool {
 	for _, f := range r.topics {
-		for _, t := range topics {
-			if event.Match(f, []byte(t)) {
-				return true
-			}
+		if event.Match(f, topic) {
+			return true
 		}
 	}
 	return false

@@ -241,6 +241,7 @@ type Options struct {
 	Topic   string        // topic filter, "": all
 	Client  string        // client id, "": all
 	Where   Filter        // nil: all
+	Inside  bool          // Where looks into payloads or headers: then it is not asked about topics that are redacted
 	For     time.Duration // 0: as long as the configuration allows
 	Max     int           // records; 0: no bound of its own
 	Payload bool
@@ -381,6 +382,9 @@ func (t *Tap) wants(ev *event.Event, loop int) bool {
 		return false
 	}
 	if t.topic.filter != nil && !t.topic.match(ev.Topic) {
+		return false
+	}
+	if t.o.Inside && t.h.rules.Load().covers(ev.Topic) {
 		return false
 	}
 	if t.o.Where != nil {

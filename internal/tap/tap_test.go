@@ -415,3 +415,22 @@ func BenchmarkBeginUnwanted(b *testing.B) {
 		h.Begin(e, 0)
 	}
 }
+
+func TestConditionsAreNotAskedAboutWhatIsInRedactedTopics(t *testing.T) {
+	h, err := New(Spec{Taps: 2, For: time.Minute, Rate: 1000, Topics: []string{"site/+/health/#"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked := 0
+	tp, err := h.Listen(Options{Inside: true, Where: func(*event.Event, int) (bool, error) { asked++; return true, nil }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tp.Close()
+	for _, topic := range []string{"site/a/health/x", "site/a/health", "site/a/state"} {
+		h.Begin(&event.Event{Topic: []byte(topic), Time: time.Now().UnixNano(), Payload: []byte("p")}, 0)
+	}
+	if asked != 1 || h.Stats().Records != 1 {
+		t.Errorf("asked about %d events and recorded %d, want 1 and 1", asked, h.Stats().Records)
+	}
+}
