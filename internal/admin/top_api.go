@@ -28,6 +28,7 @@ type Top struct {
 	Sessions int         `json:"sessions" doc:"How many were looked at."`
 	Complete bool        `json:"complete" doc:"All were looked at."`
 	Clients  []TopClient `json:"clients" nullable:"false" doc:"Those with the most events per second; then those for which the most bytes wait."`
+	Ranks    *Ranks      `json:"ranks,omitempty" doc:"What came most often lately, estimated without looking at all sessions."`
 }
 
 // TopClient is one of the busiest clients.
@@ -101,6 +102,7 @@ func (s *Server) registerTop() {
 				return nil, huma.Error503ServiceUnavailable("the node did not answer in time: " + err.Error())
 			}
 			t.Clients = t.Clients[:min(len(t.Clients), in.Limit)]
+			t.Ranks = s.ranks(ctx, in.Limit)
 			return &answer[Top]{t}, nil
 		})
 }

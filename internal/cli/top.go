@@ -161,6 +161,10 @@ func topView(d *topDoc) string {
 		c.rows = append(c.rows, []string{printable(x.ID), rate(x.ReceivedRate), rate(x.DeliveredRate), fmt.Sprint(x.Queued), bytesText(x.QueuedBytes), digits(x.Dropped), x.Listener})
 	}
 	section(&b, c)
+	if x := d.Top.Ranks; x != nil && x.Span > 0 {
+		section(&b, ranks("TOPIC", x.Topics, x.Span))
+		section(&b, ranks("SLOW SUBSCRIBER", x.Slow, x.Span))
+	}
 	r := table{header: []string{"REFUSED OR DROPPED", "COUNT"}}
 	counts := append(slices.Clone(t.Refusals), t.Drops...)
 	slices.SortFunc(counts, func(a, b admin.Count) int {
@@ -171,6 +175,15 @@ func topView(d *topDoc) string {
 	}
 	section(&b, r)
 	return b.String()
+}
+
+// ranks are the first five of a list of estimates.
+func ranks(what string, list []admin.Rank, span float64) table {
+	t := table{header: []string{what, "ABOUT/S"}}
+	for _, x := range list[:min(len(list), 5)] {
+		t.rows = append(t.rows, []string{printable(x.Name), rate(float64(x.Count) / span)})
+	}
+	return t
 }
 
 func section(b *strings.Builder, t table) {
