@@ -51,6 +51,8 @@ var edges = []edge{
 	{"internal/ws", "internal/observe", "refused handshakes and close codes are counted"},
 	{"internal/listen", "internal/observe", "refusals before there is a session are counted"},
 	{"internal/identity", "internal/observe", "refused credentials are counted"},
+	{"internal/identity", "internal/expr", "claims and answers become names and attributes by expressions"},
+	{"internal/identity", "internal/clienttls", "key sets and callouts are asked over TLS declared like everywhere"},
 	{"internal/expr", "internal/expr/*", "an expression reads payloads by scanning and asks named sets"},
 	{"internal/expr/when", "internal/expr", "a condition of the configuration is an expression"},
 	{"internal/expr/when", "internal/expr/sets", "a condition asks the named sets of its configuration"},

@@ -32,6 +32,7 @@ type graph struct {
 	tls       map[string]*listen.TLS
 	anonymous map[string]bool // by listener
 	users     []*usersFile
+	auths     []keptAuth
 	auth      *identity.Chain
 	chain     *policy.Chain
 	classes   *policy.Classes
@@ -145,6 +146,8 @@ func (g *graph) buildAuth() error {
 			a, err = identity.NewX509(*s)
 		case *identity.PSKSpec:
 			a, err = identity.NewPSK(*s)
+		case *identity.JWTSpec:
+			a, err = g.jwtOf(&e, *s)
 		}
 		if err != nil {
 			return at(e, err)
@@ -157,7 +160,7 @@ func (g *graph) buildAuth() error {
 	} else {
 		as = append(as, identity.Anonymous(admits))
 	}
-	g.auth = identity.NewChain(as...)
+	g.auth = identity.NewChain(as...).WithMeter(g.meter())
 	return nil
 }
 

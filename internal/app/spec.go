@@ -231,6 +231,7 @@ func authKinds() []config.Kind {
 	return []config.Kind{
 		{Name: "users", Doc: "A file of users with password hashes.", Spec: identity.UsersSpec{}},
 		{Name: "x509", Doc: "Client certificates.", Spec: identity.X509Spec{}},
+		{Name: "jwt", Doc: "Signed tokens (JWT), shown as the password or by enhanced authentication with the method JWT; the connection ends when the token does.", Spec: identity.JWTSpec{}},
 		{Name: "psk", Doc: "Pre-shared keys. No protocol of this version has handshakes with them: nobody is admitted by this entry yet.", Spec: identity.PSKSpec{}},
 	}
 }

@@ -1,8 +1,8 @@
 // Package identity answers who a peer is. It has one interface, Authenticator, and one Chain of them per listener, used
 // by every protocol: no protocol keeps credentials of its own. Here are the users file (argon2id hashes and
-// SCRAM-SHA-256 verifiers), X.509 names, pre-shared keys and anonymous peers.
+// SCRAM-SHA-256 verifiers), X.509 names, pre-shared keys, signed tokens (JWT), an HTTP callout and anonymous peers.
 //
-// Passwords, keys, hashes and verifiers never appear in an error or a log line.
+// Passwords, tokens, keys, hashes and verifiers never appear in an error or a log line.
 //
 // # Concurrency
 //
@@ -16,6 +16,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"net/netip"
+	"time"
 )
 
 // Principal is who a peer turned out to be. Immutable: Attrs is shared by all sessions of the principal and never
@@ -28,8 +29,20 @@ type Principal struct {
 	Client string
 	// Attrs are what is known of the principal; {attrs.x} in an access rule is filled from it. May be nil.
 	Attrs map[string]string
-	// Method says how the principal was recognised: "users", "scram-sha-256", "x509", "psk", "anonymous".
+	// Method says how the principal was recognised: "users", "scram-sha-256", "x509", "psk", "jwt", "http", "anonymous".
 	Method string
+	// Expires is when the credential ends, and with it the connection; zero where it does not.
+	Expires time.Time
+
+	refusal string // of one that is not admitted: why, for metric and log
+}
+
+// reason is why one that is not admitted is not.
+func (p *Principal) reason() string {
+	if p.refusal == "" {
+		return whyPassword
+	}
+	return p.refusal
 }
 
 // Credentials are what a peer showed. Owned by the caller and only borrowed by Authenticate, which keeps nothing of it.
@@ -105,11 +118,26 @@ type Masker interface {
 // Chain asks authenticators in order. Immutable after New; safe for concurrent use. A nil or empty Chain refuses
 // everybody.
 type Chain struct {
-	as []Authenticator
+	as    []Authenticator
+	meter *Meter // nil: nothing is counted
 }
 
 // NewChain returns the chain of as, asked in that order.
 func NewChain(as ...Authenticator) *Chain { return &Chain{as: as} }
+
+// WithMeter returns a chain of the same authenticators whose decisions are counted.
+func (c *Chain) WithMeter(m *Meter) *Chain { return &Chain{as: c.as, meter: m} }
+
+// admit counts who is let in. One that names a client id which its credential gives to another client is counted as refused:
+// the protocol says so in its own words, because only it knows whether it uses the id.
+func (c *Chain) admit(by string, p Principal, cr *Credentials) Principal {
+	if p.Client != "" && cr.ClientID != "" && cr.ClientID != p.Client {
+		c.meter.refuse(by, whyClient, cr)
+	} else {
+		c.meter.admit()
+	}
+	return p
+}
 
 // Authenticate asks one authenticator after the other; the first that knows the credential decides. Where nobody knows
 // it, or one of them fails, the answer is Refused, never Unknown.
@@ -120,13 +148,15 @@ func (c *Chain) Authenticate(ctx context.Context, cr *Credentials) (Principal, D
 	for _, a := range c.as {
 		p, d, err := a.Authenticate(ctx, cr)
 		if err != nil {
+			c.meter.refuse(a.Name(), whyDown, cr)
 			return Principal{}, Refused, fmt.Errorf("authenticate by %s: %w", a.Name(), err)
 		}
 		switch d {
 		case Unknown:
 		case Admitted:
-			return p, Admitted, nil
+			return c.admit(a.Name(), p, cr), Admitted, nil
 		case Refused:
+			c.meter.refuse(a.Name(), p.reason(), cr)
 			return Principal{}, Refused, nil
 		default:
 			return Principal{}, Refused, nil
@@ -134,9 +164,11 @@ func (c *Chain) Authenticate(ctx context.Context, cr *Credentials) (Principal, D
 	}
 	if a, m := c.masker(cr); m != nil {
 		if err := m.Mask(ctx, cr); err != nil {
+			c.meter.refuse(a.Name(), whyDown, cr)
 			return Principal{}, Refused, fmt.Errorf("authenticate by %s: %w", a.Name(), err)
 		}
 	}
+	c.meter.refuse("nobody", whyUnknown, cr)
 	return Principal{}, Refused, nil
 }
 
@@ -174,8 +206,9 @@ func (c *Chain) Try(cr *Credentials) (p Principal, d Decision, done bool) {
 		switch d {
 		case Unknown:
 		case Admitted:
-			return p, Admitted, true
+			return c.admit(a.Name(), p, cr), Admitted, true
 		case Refused:
+			c.meter.refuse(a.Name(), p.reason(), cr)
 			return Principal{}, Refused, true
 		default:
 			return Principal{}, Refused, true
@@ -184,6 +217,7 @@ func (c *Chain) Try(cr *Credentials) (p Principal, d Decision, done bool) {
 	if _, m := c.masker(cr); m != nil {
 		return Principal{}, Unknown, false
 	}
+	c.meter.refuse("nobody", whyUnknown, cr)
 	return Principal{}, Refused, true
 }
 

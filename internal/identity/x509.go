@@ -104,7 +104,7 @@ func NewX509(spec X509Spec) (*X509, error) {
 	x := &X509{listener: spec.Listener, client: get}
 	for name, word := range spec.Attrs {
 		if !attrName(name) {
-			return nil, fmt.Errorf("x509: attrs: %q: a name is letters, digits and the signs . _ -", name)
+			return nil, fmt.Errorf("x509: attrs: %q: %w", name, errAttrName)
 		}
 		get, err := findCertWord(word)
 		if err != nil {

@@ -140,6 +140,7 @@ func (m *machine) authenticated(p identity.Principal, d identity.Decision, err e
 		h.req.ClientID = newClientID()
 	}
 	h.req.Origin.User, h.req.Origin.Attrs = p.Name, p.Attrs
+	m.expires(p.Expires)
 	m.open()
 }
 
@@ -208,6 +209,7 @@ func (m *machine) open() {
 	if m.keepAlive != 0 {
 		m.wake(m.lastIn + int64(m.keepAlive)*int64(time.Second)*3/2)
 	}
+	m.lasts()
 	s.Start()
 	m.env.Resume()
 }

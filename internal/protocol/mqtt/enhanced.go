@@ -107,13 +107,15 @@ func (m *machine) stepped(x identity.Exchange, answer []byte, p identity.Princip
 	case m.phase == phWait:
 		e.x, e.user, e.answer = nil, p.Name, answer
 		m.authenticated(p, identity.Admitted, nil)
-	case p.Name != e.user: // a session belongs to one principal
+	case p.Name != e.user, p.Client != "" && p.Client != m.s.ID: // a session belongs to one principal
 		m.unproven(errAuthRefused)
 	default:
 		e.x = nil
 		o := *m.s.Origin // shared with events that are under way
 		o.Attrs = p.Attrs
 		m.s.Origin = &o
+		m.expires(p.Expires)
+		m.lasts()
 		m.sendAuth(wire.Success, answer)
 	}
 }

@@ -74,6 +74,7 @@ type machine struct {
 	maxSend   uint32 // the client's maximum packet size; 0: none
 	wakeAt    int64
 	lastIn    int64
+	until     int64      // when the credential expires, and with it the connection; 0: never
 	aliases   *[]aliased // of the client, by number; nil: none yet
 	sent      *outAliases
 	aliasMax  uint16 // aliases that the client takes from us; 0: none
@@ -111,6 +112,7 @@ var (
 	errKeepAlive = errors.New("keep alive time passed without a packet")
 	errNoConnect = errors.New("no CONNECT in time")
 	errBye       = errors.New("client disconnected")
+	errExpired   = &wire.Error{Code: wire.NotAuthorized, Text: "session expired"}
 )
 
 // init makes the machine ready for its first byte.
@@ -288,8 +290,11 @@ func (m *machine) tick(now int64) {
 			m.unhold(now)
 		}
 		switch {
+		case m.phase == phOpen && m.until != 0 && now >= m.until:
+			m.fail(errExpired)
 		case m.phase == phOpen:
 			m.checkAlive(now)
+			m.lasts()
 		case m.phase == phBye && m.hold != nil:
 			m.checkBye(now)
 		}
@@ -325,6 +330,21 @@ func (m *machine) checkAlive(now int64) {
 	}
 	m.forgetAliases()
 	m.wake(at)
+}
+
+// lasts asks for a tick when the credential of an open connection expires.
+func (m *machine) lasts() {
+	if m.until != 0 && m.phase == phOpen {
+		m.wake(m.until)
+	}
+}
+
+// expires sets when the credential ends; the zero time is never.
+func (m *machine) expires(at time.Time) {
+	m.until = 0
+	if !at.IsZero() {
+		m.until = at.UnixNano()
+	}
 }
 
 // disconnect is the client's goodbye (3.14).

@@ -56,6 +56,7 @@ const (
 	endRights    = "not_authorized"
 	endClientID  = "client_id"
 	endVersion   = "version"
+	endExpired   = "expired"
 	endOther     = "other"
 )
 
@@ -70,7 +71,7 @@ func NewServer(name string, spec ListenerSpec, d Deps) (*Server, error) {
 		s.scratch = append(s.scratch, &scratch{})
 	}
 	for _, r := range []string{endClient, endEOF, endKeepAlive, endTakeover, endKicked, endRefused, endProtocol, endStopped, endTimeout, endOverflow,
-		endLimit, endBusy, endRejected, endPassword, endRights, endClientID, endVersion, endOther} {
+		endLimit, endBusy, endRejected, endPassword, endRights, endClientID, endVersion, endExpired, endOther} {
 		s.ends[r] = d.Metrics.Counter("windrose_mqtt_ended_connections_total", "Connections that ended, by reason.", "listener", name, "reason", r)
 	}
 	s.opened = d.Metrics.Counter("windrose_mqtt_accepted_connections_total", "Connections that were accepted.", "listener", name)
@@ -123,6 +124,8 @@ func reasonOf(err error) string {
 		return endEOF
 	case errors.Is(err, errKeepAlive):
 		return endKeepAlive
+	case errors.Is(err, errExpired):
+		return endExpired
 	case errors.Is(err, kicked[session.TakenOver]):
 		return endTakeover
 	case errors.Is(err, kicked[session.Kicked]):
