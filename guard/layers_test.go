@@ -13,7 +13,7 @@ var layers = []struct {
 	layer   int
 }{
 	{"internal/event", 0},
-	{"internal/loop", 1}, {"internal/listen", 1}, {"internal/systemd", 1}, {"internal/clienttls", 1}, {"internal/ws", 1}, {"internal/cloudevents", 1}, {"internal/fabric", 1},
+	{"internal/loop", 1}, {"internal/listen", 1}, {"internal/dtls", 1}, {"internal/systemd", 1}, {"internal/clienttls", 1}, {"internal/ws", 1}, {"internal/cloudevents", 1}, {"internal/fabric", 1},
 	{"internal/identity", 1}, {"internal/config", 1}, {"internal/observe", 1}, {"internal/observe/topk", 1}, {"internal/tap", 1},
 	{"internal/expr", 1}, {"internal/expr/*", 1},
 	{"internal/session", 2}, {"internal/policy", 2}, {"internal/route", 2}, {"internal/pool", 2}, {"internal/queue", 2},
@@ -50,6 +50,8 @@ var edges = []edge{
 	{"internal/ws", "internal/loop", "a framing lies between a connection and its handler, on the same loop"},
 	{"internal/ws", "internal/observe", "refused handshakes and close codes are counted"},
 	{"internal/listen", "internal/observe", "refusals before there is a session are counted"},
+	{"internal/dtls", "internal/loop", "datagrams come and go on a loop's socket, peers belong to it"},
+	{"internal/dtls", "internal/observe", "handshakes, refusals and drops are counted by reason"},
 	{"internal/identity", "internal/observe", "refused credentials are counted"},
 	{"internal/identity", "internal/expr", "claims and answers become names and attributes by expressions"},
 	{"internal/identity", "internal/clienttls", "key sets and callouts are asked over TLS declared like everywhere"},
@@ -92,6 +94,7 @@ var edges = []edge{
 	{"internal/protocol/*", "internal/protocol/*/wire", "a protocol's codec lives in its folder"},
 	{"internal/protocol/*", "internal/loop", "a connection is a handler on a loop"},
 	{"internal/protocol/*", "internal/listen", "a listener hands its connections out"},
+	{"internal/protocol/*", "internal/dtls", "datagrams may be protected by DTLS"},
 	{"internal/protocol/*", "internal/ws", "MQTT and AMQP are spoken over WebSocket"},
 	{"internal/protocol/*", "internal/identity", "credentials are checked by one interface, none of the protocol's own"},
 	{"internal/protocol/*", "internal/config", "a protocol declares its fields once, in config's types"},
