@@ -15,20 +15,24 @@ import (
 
 // ACLSpec is one rule of the access list.
 type ACLSpec struct {
-	Allow    []string  `yaml:"allow" enum:"publish|subscribe" single:"true" doc:"What the rule allows; either this or deny." example:"publish"`
-	Deny     []string  `yaml:"deny" enum:"publish|subscribe" single:"true" doc:"What the rule denies; either this or allow."`
+	Allow    []string  `yaml:"allow" enum:"publish|subscribe|receive" single:"true" doc:"What the rule allows; either this or deny. Deliveries are looked at only where a rule speaks of receive; then what no rule allows a subscriber to receive is kept from it." example:"publish"`
+	Deny     []string  `yaml:"deny" enum:"publish|subscribe|receive" single:"true" doc:"What the rule denies; either this or allow."`
 	Topic    string    `yaml:"topic" required:"true" unit:"filter" doc:"Topic filter; {client}, {user} and {attrs.NAME} stand for values of the session." example:"site/{attrs.tenant}/{client}/#"`
 	Client   string    `yaml:"client" doc:"Only clients whose id fits; * stands for any text." example:"pump-*"`
 	User     string    `yaml:"user" doc:"Only users whose name fits; * stands for any text."`
 	MaxQoS   GrantQoS  `yaml:"max_qos" enum:"0|1|2" default:"2" doc:"Highest QoS that a subscription is granted that this rule allows."`
 	Listener []string  `yaml:"listener" ref:"listeners" single:"true" doc:"Only on these listeners."`
 	Class    []string  `yaml:"class" ref:"devices" single:"true" doc:"Only devices of these classes."`
-	When     when.Text `yaml:"when" doc:"Only where this holds. An event about which it has no answer, such as one whose payload is not JSON for event.json, is refused where this rule would have decided. A rule about subscriptions knows the client only: no event.json." example:"'device.attrs[\"role\"] == \"app\"'"`
+	When     when.Text `yaml:"when" doc:"Only where this holds. An event about which it has no answer, such as one whose payload is not JSON for event.json, is refused where this rule would have decided. A rule about subscriptions or deliveries knows the client only, which is the subscriber: no event.json." example:"'device.attrs[\"role\"] == \"app\"'"`
 }
 
 // Condition compiles the rule's condition; nil: it has none. place is its number, from 1.
 func (s *ACLSpec) Condition(c *when.Compiler, place int) (*when.Condition, error) {
-	return c.Compile(s.When, when.Place{Kind: "acl", Name: strconv.Itoa(place), ClientOnly: slices.Contains(s.Allow, "subscribe") || slices.Contains(s.Deny, "subscribe")})
+	return c.Compile(s.When, when.Place{Kind: "acl", Name: strconv.Itoa(place), ClientOnly: s.names("subscribe") || s.names("receive")})
+}
+
+func (s *ACLSpec) names(action string) bool {
+	return slices.Contains(s.Allow, action) || slices.Contains(s.Deny, action)
 }
 
 // GrantQoS is a QoS as text, so that a rule which says nothing of it is told from one that says 0. A value.
@@ -56,7 +60,10 @@ func (s *ACLSpec) Validate() error {
 // A publication fits a rule whose filter matches its topic. A subscription fits an allowing rule whose filter covers the
 // whole of the subscription's filter: no topic the one matches is outside of the other. It fits a denying rule when there
 // is any topic that both match. So a subscription that could receive something an earlier rule denies is refused as a
-// whole, and one that only several rules together would cover is refused too. As in MQTT 5, section 4.7.2, a rule that
+// whole, and one that only several rules together would cover is refused too. A delivery fits a rule about receiving whose
+// filter matches the topic that the subscriber would get, after rewrites; the rule's values and conditions are those of the
+// subscriber. It is the way to let clients subscribe widely and yet keep a part from them, also from subscriptions and
+// retained events that were there before the rule. Where no rule speaks of receiving, deliveries are not asked about. As in MQTT 5, section 4.7.2, a rule that
 // begins with a wildcard says nothing of topics that begin with $.
 //
 // A {value} stands for exactly one level and is compared as text. One that the session does not have, or that holds /,
@@ -66,12 +73,14 @@ func (s *ACLSpec) Validate() error {
 type ACL struct {
 	rules   []rule
 	publish node // the rules that speak of publishing, by topic
+	receive node // the rules that speak of receiving
+	reads   bool // there are some
 }
 
 // rule is one rule, compiled. Immutable after New.
 type rule struct {
-	allow, publish, subscribe bool
-	qos                       event.QoS // at most, of subscriptions
+	allow, publish, subscribe, receive bool
+	qos                                event.QoS // at most, of subscriptions
 
 	pattern  event.Pattern
 	leads    bool           // the first value stands in the first level
@@ -98,6 +107,10 @@ func NewACL(rules []ACLSpec, c *when.Compiler) (*ACL, error) {
 		a.rules[i] = r
 		if r.publish {
 			a.publish.add(r.pattern.Filter(), i)
+		}
+		if r.receive {
+			a.receive.add(r.pattern.Filter(), i)
+			a.reads = true
 		}
 	}
 	return a, nil
@@ -128,8 +141,10 @@ func newRule(spec *ACLSpec) (r rule, err error) {
 			r.publish = true
 		case "subscribe":
 			r.subscribe = true
+		case "receive":
+			r.receive = true
 		default:
-			return rule{}, badField(key, "want publish or subscribe, not %q", what)
+			return rule{}, badField(key, "want publish, subscribe or receive, not %q", what)
 		}
 	}
 	if r.pattern, err = event.ParsePattern(spec.Topic); err != nil {
@@ -154,7 +169,7 @@ func (a *ACL) Apply(ctx *Context, ev *event.Event) Verdict {
 		return Verdict{}
 	}
 	q := query{acl: a, ctx: ctx, ev: ev, from: ev.From, topic: ev.Topic, best: math.MaxInt}
-	q.root()
+	q.root(&a.publish)
 	v := Verdict{Kind: Reject, Outcome: event.Unauthorized}
 	switch {
 	case q.err != nil:
@@ -216,6 +231,24 @@ func (a *ACL) Subscribe(ctx *Context, from *event.Origin, filter []byte, _ event
 		break
 	}
 	return Verdict{Kind: Reject, Outcome: event.Unauthorized}
+}
+
+// Receives says whether any rule speaks of receiving: where false, deliveries need not be asked about.
+func (a *ACL) Receives() bool { return a.reads }
+
+// Receive withholds an event from a subscriber, unless the first rule about receiving that fits allows it.
+func (a *ACL) Receive(ctx *Context, to *event.Origin, ev *event.Event) bool {
+	if !a.reads || !fromClient(to) {
+		return true
+	}
+	q := query{acl: a, ctx: ctx, ev: ev, from: to, topic: ev.Topic, best: math.MaxInt, receiving: true}
+	q.root(&a.receive)
+	if q.err != nil {
+		a.rules[q.best].when.Failed(ctx.clientInput(to), q.err)
+		ctx.done()
+		return false
+	}
+	return q.best < len(a.rules) && a.rules[q.best].allow
 }
 
 // speaksOf says whether the rule is about this session at all.
@@ -341,7 +374,7 @@ func (n *node) add(filter []byte, rule int) {
 	n.ends = append(n.ends, rule)
 }
 
-// query looks for the first rule that fits a publication. Owned by the call of Apply.
+// query looks for the first rule that fits a publication or a delivery. Owned by the call of Apply or Receive.
 type query struct {
 	acl   *ACL
 	ctx   *Context
@@ -350,10 +383,11 @@ type query struct {
 	topic []byte
 	best  int   // the first rule found so far
 	err   error // why its condition has no answer
+
+	receiving bool // from is the subscriber
 }
 
-func (q *query) root() {
-	n := &q.acl.publish
+func (q *query) root(n *node) {
 	if len(q.topic) == 0 || q.topic[0] != '$' {
 		q.search(n, q.topic, true)
 		return
@@ -393,11 +427,20 @@ func (q *query) try(rules []int) {
 		var err error
 		if r.when != nil {
 			var ok bool
-			if ok, err = r.when.Holds(q.ctx.input(q.ev)); !ok && err == nil {
+			if ok, err = q.holds(r.when); !ok && err == nil {
 				continue
 			}
 		}
 		q.best, q.err = i, err
 		return
 	}
+}
+
+func (q *query) holds(c *when.Condition) (ok bool, err error) {
+	if !q.receiving {
+		return c.Holds(q.ctx.input(q.ev))
+	}
+	ok, err = c.Holds(q.ctx.clientInput(q.from))
+	q.ctx.done()
+	return ok, err
 }

@@ -66,7 +66,7 @@ func NewChain(reg *observe.Registry, ps ...Policy) *Chain {
 		if s.subs != nil || s.filters != nil {
 			s.refused = reg.Counter("windrose_policy_refused_subscriptions_total", "Subscriptions refused.", "policy", s.name)
 		}
-		if r, ok := p.(ReceivePolicy); ok {
+		if r, ok := p.(ReceivePolicy); ok && r.Receives() {
 			c.receives = append(c.receives, receiver{step: s, policy: r, held: reg.Counter("windrose_policy_withheld_events_total",
 				"Deliveries withheld from one subscriber.", "policy", s.name)})
 		}

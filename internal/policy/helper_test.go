@@ -55,4 +55,5 @@ type both struct {
 }
 
 func (b *both) Subscribe(*Context, *event.Origin, []byte, event.QoS) Verdict { return b.sub() }
+func (b *both) Receives() bool                                               { return true }
 func (b *both) Receive(*Context, *event.Origin, *event.Event) bool           { return b.receive() }

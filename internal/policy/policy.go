@@ -205,9 +205,10 @@ type FilterPolicy interface {
 }
 
 // ReceivePolicy is a Policy that looks at each delivery to a subscriber too: false keeps ev from that one subscriber.
-// ctx.Session is the receiver's. A chain without one is not called for deliveries.
+// ctx.Session is the receiver's. A chain without one that Receives is not called for deliveries.
 type ReceivePolicy interface {
 	Policy
+	Receives() bool // whether it has anything to say of deliveries; asked once
 	Receive(ctx *Context, to *event.Origin, ev *event.Event) bool
 }
 

@@ -17,6 +17,7 @@ func (*readers) Name() string { return "readers" }
 func (*readers) Apply(*policy.Context, *event.Event) policy.Verdict {
 	return policy.Verdict{}
 }
+func (*readers) Receives() bool { return true }
 func (r *readers) Receive(_ *policy.Context, to *event.Origin, ev *event.Event) bool {
 	r.asked++
 	return strings.Contains(string(ev.Topic), to.Client)
