@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -100,38 +101,63 @@ func Explain(ctx context.Context, q tap.Question, files ...string) (rec tap.Reco
 	if err != nil {
 		return rec, err
 	}
-	n, err := build(snap, observe.Discard(), nil)
+	d, err := newDesk(ctx, snap)
 	if err != nil {
 		return rec, err
 	}
-	defer func() {
-		n.live.Load().discard()
-		if e := n.group.Close(); err == nil {
-			err = e
-		}
-	}()
-	ev, assume, said, err := asked(snap, &q)
+	defer func() { err = errors.Join(err, d.close()) }()
+	rec, _, err = d.ask(ctx, q)
+	return rec, err
+}
+
+// desk is a node that is built and does not run: it answers about events that are not sent. Owned by one goroutine, which
+// takes the place of all loops.
+type desk struct {
+	n    *node
+	snap *config.Snapshot
+	wg   sync.WaitGroup
+	end  context.CancelFunc
+}
+
+// newDesk builds the node of a snapshot and puts its routes into the index.
+func newDesk(ctx context.Context, snap *config.Snapshot) (*desk, error) {
+	n, err := build(snap, observe.Discard(), nil)
 	if err != nil {
-		return rec, err
+		return nil, err
+	}
+	d := &desk{n: n, snap: snap}
+	ctx, d.end = context.WithCancel(ctx)
+	d.wg.Go(func() { _ = n.index.Run(ctx) }) // it ends with ctx, and says so
+	known := make(chan struct{})
+	n.index.Apply(n.net.Table().Changes(false), func() { close(known) })
+	<-known
+	return d, nil
+}
+
+func (d *desk) close() error {
+	d.end()
+	d.wg.Wait()
+	d.n.live.Load().discard()
+	return d.n.group.Close()
+}
+
+// ask walks the event of a question. from is the client that the event was given, its class included.
+func (d *desk) ask(ctx context.Context, q tap.Question) (rec tap.Record, from *event.Origin, err error) {
+	ev, assume, said, err := asked(d.snap, &q)
+	if err != nil {
+		return rec, nil, err
 	}
 	if _, ok := assume[tap.AnyPool]; !ok {
 		assume[tap.AnyPool] = event.Accepted
 	}
 	ctx, cancel := context.WithTimeout(ctx, explainWait)
 	defer cancel()
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	defer cancel()
-	wg.Go(func() { _ = n.index.Run(ctx) }) // it ends with ctx, and says so
-	known := make(chan struct{})
-	n.index.Apply(n.net.Table().Changes(false), func() { close(known) })
-	<-known
-	h := n.hosts[0] // no loop runs: this goroutine is the only one
-	a := n.tap.Ask(ev, assume)
+	h := d.n.hosts[0] // no loop runs: this goroutine is the only one
+	a := d.n.tap.Ask(ev, assume)
 	h.Explain(ev, said)
 	h.Walker().Turn()
 	if rec, err = a.Wait(ctx); err != nil {
-		return rec, fmt.Errorf("walk the event: %w", err)
+		return rec, nil, fmt.Errorf("walk the event: %w", err)
 	}
-	return n.tap.Show(rec), nil
+	return d.n.tap.Show(rec), ev.From, nil
 }

@@ -29,7 +29,7 @@ type checkError struct {
 
 func (e *env) configCommand() *cobra.Command {
 	return e.group("config", "Check, compare, lay out, show, keep and convert configurations",
-		e.configCheckCommand(), e.configDiffCommand(), e.configReloadCommand(), e.configFmtCommand(), e.configShowCommand(), e.configSchemaCommand(),
+		e.configCheckCommand(), e.configTestCommand(), e.configDiffCommand(), e.configReloadCommand(), e.configFmtCommand(), e.configShowCommand(), e.configSchemaCommand(),
 		e.configHistoryCommand(), e.configRollbackCommand(), e.configImportCommand())
 }
 

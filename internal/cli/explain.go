@@ -39,6 +39,7 @@ func (e *env) explainCommand() *cobra.Command {
 	f.StringVar(&q.Client, "as", "explain", "client that publishes; where it has a session on the node, its identity is that of the session")
 	f.StringVar(&q.User, "user", "", "name of its principal")
 	f.StringToStringVar(&q.Attrs, "attr", nil, "attributes of its principal, NAME=VALUE")
+	f.StringVar(&q.Address, "address", "", "address that it comes from, without port")
 	f.IntVarP(&q.QoS, "qos", "q", 0, "promise that the client asks for: 0, 1 or 2")
 	f.BoolVarP(&q.Retain, "retain", "r", false, "the client wants the event kept")
 	f.StringVarP(&q.Payload, "payload", "m", "", "payload of the event")

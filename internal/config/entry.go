@@ -40,7 +40,7 @@ type Ref struct {
 
 // nameKey returns the key that names an entry of a list, "" when its spec has none.
 func (l *loader) nameKey(s *Section) string {
-	if s.Spec == nil || base(reflect.TypeOf(s.Spec)).Kind() != reflect.Struct {
+	if l.schema.Bare || s.Spec == nil || base(reflect.TypeOf(s.Spec)).Kind() != reflect.Struct {
 		return ""
 	}
 	p := l.plan(base(reflect.TypeOf(s.Spec)))

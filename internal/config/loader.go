@@ -113,6 +113,7 @@ func (l *loader) add(name string, data []byte) {
 func (l *loader) checkVersion(root *node) {
 	at, v := root.get("windrose")
 	switch {
+	case v == nil && l.schema.Bare:
 	case v == nil:
 		pos := root.pos
 		pos.Line, pos.Col = 1, 1

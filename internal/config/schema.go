@@ -47,6 +47,9 @@ type Schema struct {
 	// ReadFile reads the file of a secret; nil: the file system, at most 1 MiB. Offline checks set it where the
 	// secrets of a node are not at hand.
 	ReadFile func(path string) ([]byte, error)
+	// Bare says that the files have no version and the entries of lists no names that others refer to: they stand beside a
+	// configuration and are not one.
+	Bare bool
 }
 
 // SecretSource is an entry of the section secrets, which every Schema has: where a secret comes from.

@@ -1,9 +1,11 @@
 package config
 
 import (
+	"encoding/json"
 	"errors"
 	"reflect"
 	"strconv"
+	"strings"
 )
 
 // errReported is returned where the error itself is already on the loader's list.
@@ -64,6 +66,25 @@ func (v *Value) Path() string { return v.path }
 func (v *Value) Text() (string, error) {
 	var s string
 	return s, v.Decode(&s)
+}
+
+// JSON is a scalar as JSON: numbers and words as they are, everything else as text. Nothing written is null.
+func (v *Value) JSON() ([]byte, error) {
+	switch v.n.kind {
+	case kindNull:
+		return []byte("null"), nil
+	case kindBool:
+		return []byte(strings.ToLower(v.n.text)), nil
+	case kindInt, kindFloat:
+		if json.Valid([]byte(v.n.text)) {
+			return []byte(v.n.text), nil
+		}
+		return nil, v.Fail("the number "+quoteShort(v.n.text)+" is none of JSON", "write it in decimal, or in quotes")
+	case kindText:
+		return json.Marshal(v.n.text)
+	case kindMap, kindList, kindBad:
+	}
+	return nil, v.Fail("expected a text, number or word", "")
 }
 
 // Decode reads the value into what into points to, which may be a struct with tags, a list, a map or a scalar. The

@@ -16,7 +16,7 @@ const explainHolds = 3
 // the protocol; byPolicy: it is a policy's. On the loop; ev.From.Client must be set. ev is the host's from now on.
 func (h *Host) Explain(ev *event.Event, said func(o event.Outcome, byPolicy bool) string) {
 	hub := h.shared.Tap
-	hub.Step(ev.Trace, tap.Step{Step: tap.StepReceived, Loop: h.clock.ID() + 1}, 0)
+	received, full := tap.Step{Step: tap.StepReceived, Loop: h.clock.ID() + 1}, false
 	var st policy.State
 	if s := h.Find(ev.From.Client); s == nil {
 		h.classify(ev.From)
@@ -25,8 +25,15 @@ func (h *Host) Explain(ev *event.Event, said func(o event.Outcome, byPolicy bool
 		ev.From = s.Origin
 		st = s.policy.Copy()
 		if ev.QoS != event.AtMostOnce && s.Unanswered() >= s.maxReceive() {
-			h.traceHold(ev, HoldQuota, 0)
+			full = true
 		}
+	}
+	if c := ev.From.Class; c != nil && c.Name != "" {
+		received.Detail = "device class " + c.Name
+	}
+	hub.Step(ev.Trace, received, 0)
+	if full {
+		h.traceHold(ev, HoldQuota, 0)
 	}
 	if h.walk.Congested() {
 		h.traceHold(ev, HoldMail, 0)

@@ -42,7 +42,6 @@ type Shared struct {
 
 	live atomic.Pointer[Limits] // in place of Limits; nil: those
 	door door
-	from origins
 }
 
 // SetLimits changes the limits: from the next turn of each loop on. What is above a new limit stays; the window of a
@@ -219,14 +218,13 @@ func (h *Host) create(hello *Hello) (*Session, error) {
 	if m := h.limits.Sessions; m > 0 && h.shared.Directory.Len() >= m {
 		return nil, ErrFull
 	}
-	n, ok := h.shared.from.enter(hello.Origin.Listener, hello.Bounds)
-	if !ok {
+	if !hello.Bounds.enter() {
 		return nil, ErrFull
 	}
-	s := &Session{ID: hello.ClientID, host: h, counted: n}
+	s := &Session{ID: hello.ClientID, host: h, counted: hello.Bounds}
 	t, ok := h.walk.Join(s)
 	if !ok {
-		n.Add(-1)
+		hello.Bounds.leave()
 		return nil, ErrFull
 	}
 	s.taker = t
@@ -244,6 +242,12 @@ func (h *Host) create(hello *Hello) (*Session, error) {
 func (h *Host) attach(s *Session, hello *Hello, p Peer) {
 	o := hello.Origin
 	o.Taker, o.Lane, o.Client = s.taker, s.taker, s.ID
+	if d, ok := p.(Describer); ok && o.Address == "" {
+		var f PeerFacts
+		if d.Describe(&f); f.Remote.IsValid() {
+			o.Address = f.Remote.Addr().Unmap().WithZone("").String()
+		}
+	}
 	h.classify(&o)
 	s.Origin = &o
 	s.bounds = hello.Bounds
@@ -415,7 +419,7 @@ func (h *Host) unsubscribeAll(s *Session) (cs []route.Change, gone []uint32) {
 func (h *Host) leave(s *Session, cs []route.Change, gone []uint32) {
 	i := route.Sub(uint64(s.taker) << 32).Slot()
 	h.slots[i] = nil
-	s.counted.Add(-1)
+	s.counted.leave()
 	h.walk.Leave(s.taker)
 	taker := s.taker
 	if len(cs) == 0 {

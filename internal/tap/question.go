@@ -17,6 +17,7 @@ type Question struct {
 	Client        string            `json:"client,omitempty" doc:"The client that publishes. Where it has a session on the node, its identity and limits are those of the session."`
 	User          string            `json:"user,omitempty" doc:"Its principal, where it has no session."`
 	Attrs         map[string]string `json:"attrs,omitempty" doc:"Attributes of its principal, where it has no session."`
+	Address       string            `json:"address,omitempty" doc:"Where the client comes from, without port, where it has no session."`
 	Topic         string            `json:"topic" doc:"The topic as the client says it."`
 	QoS           int               `json:"qos,omitempty" minimum:"0" maximum:"2" doc:"The promise that the client asks for."`
 	Retain        bool              `json:"retain,omitempty" doc:"Whether the client wants the event kept."`
@@ -35,7 +36,7 @@ const questionMax = 1 << 20
 // question is wrong.
 func (q *Question) Event() (*event.Event, map[string]event.Outcome, error) {
 	ev := &event.Event{Topic: []byte(q.Topic), QoS: event.QoS(q.QoS), Retain: q.Retain, Time: time.Now().UnixNano(), Payload: []byte(q.Payload),
-		From: &event.Origin{Client: q.Client, User: q.User, Attrs: q.Attrs, Listener: q.Listener, Protocol: q.Protocol}}
+		From: &event.Origin{Client: q.Client, User: q.User, Attrs: q.Attrs, Listener: q.Listener, Protocol: q.Protocol, Address: q.Address}}
 	if err := event.CheckTopic(ev.Topic); err != nil {
 		return nil, nil, fmt.Errorf("topic %q: %w", q.Topic, err)
 	}

@@ -28,9 +28,6 @@ type ClientOptions struct {
 	ClientID string       // empty: the server assigns one (MQTT 3.1: a random one is made)
 	Username string
 	Password string
-	// AuthMethod proves Username and Password by enhanced authentication, so that neither is sent: SCRAM-SHA-256, which also
-	// has the server prove that it knows the password. Empty: they are sent in CONNECT. MQTT 5 only.
-	AuthMethod string
 	// Clean asks for a new session. Without it MQTT 3.1.1 needs a ClientID.
 	Clean         bool
 	SessionExpiry uint32        // seconds that the server keeps the session for; MQTT 5 only
@@ -163,7 +160,7 @@ func (o *ClientOptions) defaults() error {
 		_, _ = rand.Read(b) // never fails
 		o.ClientID = "windrose-" + hex.EncodeToString(b)[:14]
 	}
-	return o.checkAuth()
+	return nil
 }
 
 func (o *ClientOptions) client(address string) *Client {
@@ -220,10 +217,8 @@ func (c *Client) connect(ctx context.Context, o *ClientOptions, u *url.URL, secu
 	}
 	c.conn = conn
 	late := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
-	p := o.packet()
-	auth := o.authenticate(p)
-	if _, err = conn.Write(wire.AppendConnect(nil, p)); err == nil {
-		err = c.connack(o, auth)
+	if _, err = conn.Write(wire.AppendConnect(nil, o.packet())); err == nil {
+		err = c.connack(o)
 	}
 	if !late() {
 		return context.Cause(ctx)
@@ -258,7 +253,7 @@ func (o *ClientOptions) packet() *wire.Connect {
 }
 
 // connack reads the answer to CONNECT; bytes behind it stay in the buffer.
-func (c *Client) connack(o *ClientOptions, auth *clientAuth) error {
+func (c *Client) connack(o *ClientOptions) error {
 	for {
 		first, body, n, err := wire.Next(c.buf, c.maxPacket)
 		if err != nil {
@@ -275,25 +270,11 @@ func (c *Client) connack(o *ClientOptions, auth *clientAuth) error {
 		if err := wire.CheckFlags(first); err != nil {
 			return err
 		}
-		switch kind := wire.KindOf(first); {
-		case kind == wire.AUTH && c.version == wire.V5:
-			answer, err := auth.challenge(&c.dec, body)
-			if err != nil {
-				return err
-			}
-			if _, err := c.conn.Write(answer); err != nil {
-				return err
-			}
-			c.use(n)
-			continue
-		case kind != wire.CONNACK:
+		if wire.KindOf(first) != wire.CONNACK {
 			return errClientKind
 		}
 		var a wire.Connack
 		if err := c.dec.Connack(c.version, body, &a); err != nil {
-			return err
-		}
-		if err := auth.verify(&a); err != nil {
 			return err
 		}
 		if err := c.accept(o, &a); err != nil {
