@@ -18,22 +18,29 @@ type AdminSpec struct {
 	Hosts    []string `yaml:"admin_hosts" restart:"true" doc:"Names in the Host header that are served besides loopback and addresses. Empty: on loopback none, elsewhere all. A change needs a restart."`
 }
 
-// noSocket is the word for it in the configuration.
+// noSocket is the word for it in the configuration. It is read as a file path, so that what arrives here may stand in the
+// folder of the configuration: no socket has that name anywhere.
 const noSocket = "none"
+
+// SocketFile is where the unix socket of the admin server is wanted; "": nowhere.
+func (n *NodeSpec) SocketFile() string {
+	switch {
+	case n.Socket == "":
+		return filepath.Join(n.Data, admin.SocketFile)
+	case filepath.Base(n.Socket) == noSocket:
+		return ""
+	}
+	return n.Socket
+}
 
 // adminOptions are the surroundings of the admin server.
 func (a *App) adminOptions() admin.Options {
 	b := a.node.boot
 	o := admin.Options{
-		Addr: b.Admin, Socket: b.AdminSpec.Socket, Group: b.Group, SocketNeeded: b.AdminSpec.Socket != "", Tokens: b.Tokens, Hosts: b.Hosts,
+		Addr: b.Admin, Socket: b.SocketFile(), Group: b.Group, Tokens: b.Tokens, Hosts: b.Hosts,
 		Registry: a.metrics, Node: (*status)(a), Operable: a, Logger: a.o.Logger.With(observe.ComponentKey, "admin"), Logs: a.o.Logs, Version: a.o.Version,
 	}
-	switch o.Socket {
-	case "":
-		o.Socket = filepath.Join(b.Data, admin.SocketFile)
-	case noSocket:
-		o.Socket, o.SocketNeeded = "", false
-	}
+	o.SocketNeeded = b.AdminSpec.Socket != "" && o.Socket != ""
 	if o.Tokens == "" {
 		o.Tokens = filepath.Join(b.Data, admin.TokensFile)
 	}

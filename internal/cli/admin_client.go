@@ -76,7 +76,11 @@ func (f *adminFlags) client() (*adminClient, error) {
 	// No proxy: the node is meant, nobody else.
 	tr := &http.Transport{MaxIdleConns: 2, IdleConnTimeout: time.Minute}
 	a.http = &http.Client{Transport: tr, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	if path, ok := strings.CutPrefix(address, "unix:"); ok {
+	path, ok := strings.CutPrefix(address, "unix:")
+	if !ok && (filepath.IsAbs(address) || strings.HasPrefix(address, "."+string(filepath.Separator))) {
+		path, ok = address, true // what begins like a path is one
+	}
+	if ok {
 		path = filepath.Clean(strings.TrimPrefix(path, "//"))
 		a.base = "http://localhost"
 		tr.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {

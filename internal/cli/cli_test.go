@@ -56,12 +56,12 @@ func TestUsageErrorsAreOneLineAndExitCode2(t *testing.T) {
 		{"run windrose.yaml", "name the configuration with -c"},
 		{"dev --log-format xml", "want text or json"},
 		{"dev --log-level loud", "want debug, info, warn or error"},
-		{"health --addr ftp://x", "want host:port"},
+		{"health --addr ftp://x", "want unix:PATH, host:port"},
 		{"version -o xml", "want table, json, yaml, name"},
 		{"user add", "takes one name"},
 		{"user add a --attr b", "want KEY=VALUE"},
 		{"config check", "name a file or folder with -c"},
-		{"config diff a", "two files or folders"},
+		{"config diff", "one or two files or folders"},
 	} {
 		r := cli(t, "", strings.Fields(tc.args)...)
 		r.want(t, exitUsage, "", tc.want)

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/windrose-edc/windrose/internal/admin"
 )
 
 // completeTime bounds what a shell waits for names, completeRows how many it is offered.
@@ -51,16 +53,44 @@ func (e *env) completePools(cmd *cobra.Command, args []string, prefix string) ([
 	return completeNames(cmd, &k, args, prefix)
 }
 
-// completeNames asks the node for names that begin with prefix and were not given yet. What goes wrong offers nothing: a
-// shell has no place for errors.
-func completeNames(cmd *cobra.Command, k *kind, given []string, prefix string) ([]string, cobra.ShellCompDirective) {
-	const only = cobra.ShellCompDirectiveNoFileComp
+// completeLevels offers the components of the node and the levels.
+func (e *env) completeLevels(cmd *cobra.Command, args []string, prefix string) (out []string, d cobra.ShellCompDirective) {
+	d = cobra.ShellCompDirectiveNoFileComp
+	levels := []string{"debug", "info", "warn", "error"}
+	switch len(args) {
+	case 0:
+		if a, err := askedNode(cmd); err == nil {
+			ctx, cancel := context.WithTimeout(context.Background(), completeTime)
+			defer cancel()
+			var l admin.Log
+			if _, err := a.get(ctx, "/api/v1/log", nil, &l); err == nil {
+				for _, c := range l.Components {
+					out = append(out, c.Component)
+				}
+			}
+		}
+		out = append(out, levels...)
+	case 1:
+		out = append(levels, "default")
+	}
+	return slices.DeleteFunc(out, func(s string) bool { return !strings.HasPrefix(s, prefix) }), d
+}
+
+// askedNode is the node that the flags of a command that is being completed name.
+func askedNode(cmd *cobra.Command) (*adminClient, error) {
 	f := &adminFlags{timeout: completeTime}
 	f.address, _ = cmd.Flags().GetString("admin")
 	f.token, _ = cmd.Flags().GetString("token")
 	f.ca, _ = cmd.Flags().GetString("admin-ca")
 	f.insecure, _ = cmd.Flags().GetBool("admin-insecure")
-	a, err := f.client()
+	return f.client()
+}
+
+// completeNames asks the node for names that begin with prefix and were not given yet. What goes wrong offers nothing: a
+// shell has no place for errors.
+func completeNames(cmd *cobra.Command, k *kind, given []string, prefix string) ([]string, cobra.ShellCompDirective) {
+	const only = cobra.ShellCompDirectiveNoFileComp
+	a, err := askedNode(cmd)
 	if err != nil {
 		return nil, only
 	}

@@ -119,7 +119,11 @@ func (e *env) configReloadCommand() *cobra.Command {
 		if len(done.Restart) > 0 {
 			return &codedError{exitPartly, fmt.Errorf("the configuration is in force but for what needs a restart: %s", strings.Join(done.Restart, "; "))}
 		}
-		fmt.Fprintf(e.err, "configuration %.12s is in force, revision %s\n", done.Hash, done.Revision)
+		revision := "revision " + done.Revision
+		if done.Revision == "" {
+			revision = "without a revision: the history could not be written, the node's log says why"
+		}
+		fmt.Fprintf(e.err, "configuration %.12s is in force, %s\n", done.Hash, revision)
 		return nil
 	})
 	return c

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -27,22 +28,53 @@ type historyFlags struct {
 }
 
 func addHistoryFlags(c *cobra.Command) historyFlags {
-	return historyFlags{configFlag(c), c.Flags().String("history", "", "folder of the history (default: history in node.data of the configuration)")}
+	return historyFlags{configFlag(c), c.Flags().String("history", "", "folder of the history (default: history in node.data of the configuration, or without one in ./data or /var/lib/windrose)")}
 }
 
 // open finds and opens the history. A configuration that is broken still says where its data is.
 func (f historyFlags) open() (*config.History, error) {
 	dir := *f.dir
 	if dir == "" {
-		if len(*f.files) == 0 {
+		if len(*f.files) > 0 {
+			dir = filepath.Join(dataOf(*f.files), "history")
+		} else if dir = nearHistory(); dir == "" {
 			return nil, usagef("no configuration: name it with -c, or the folder with --history")
 		}
-		dir = filepath.Join(dataOf(*f.files), "history")
 	}
 	if st, err := os.Stat(dir); err != nil || !st.IsDir() {
 		return nil, fmt.Errorf("there is no history in %q: a node that runs with this configuration makes one; --history names another folder", dir)
 	}
 	return config.OpenHistory(dir, 0)
+}
+
+// complete offers the revisions, the newest first.
+func (f historyFlags) complete(_ *cobra.Command, args []string, prefix string) (out []string, d cobra.ShellCompDirective) {
+	d = cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveKeepOrder
+	if len(args) > 0 {
+		return nil, d
+	}
+	h, err := f.open()
+	if err != nil {
+		return nil, d
+	}
+	list, _ := h.List() // what cannot be read is not offered
+	for _, r := range list {
+		if strings.HasPrefix(r.Rev, prefix) && !slices.Contains(out, r.Rev) {
+			out = append(out, r.Rev)
+		}
+	}
+	return out, d
+}
+
+// nearHistory is the history of the node that other verbs ask when nothing is said: "" where there is none.
+func nearHistory() string {
+	for _, socket := range adminSockets {
+		dir := filepath.Join(filepath.Dir(socket), "history")
+		if st, err := os.Stat(dir); err == nil && st.IsDir() {
+			return dir
+		}
+	}
+	return ""
 }
 
 // dataOf is node.data of a configuration, whatever else is wrong in it.
@@ -90,6 +122,7 @@ func (e *env) configHistoryCommand() *cobra.Command {
 		Args:    e.args(cobra.MaximumNArgs(1), "at most one revision"),
 	}
 	f := addHistoryFlags(c)
+	c.ValidArgsFunction = f.complete
 	o := outputFlag(c)
 	c.RunE = e.do(func(_ *cobra.Command, args []string) error {
 		h, err := f.open()
@@ -154,6 +187,7 @@ func (e *env) configRollbackCommand() *cobra.Command {
 		Args:    e.args(cobra.ExactArgs(1), "one revision; windrose config history lists them"),
 	}
 	f := addHistoryFlags(c)
+	c.ValidArgsFunction = f.complete
 	ask := addAdminFlags(c)
 	noReload := c.Flags().Bool("no-reload", false, "put the files back and tell no node")
 	c.RunE = e.do(func(cmd *cobra.Command, args []string) error {
@@ -245,7 +279,7 @@ func (e *env) reloadNode(ctx context.Context, f *adminFlags) error {
 
 // nodeOf fills in where the node of a configuration is asked: its socket, else node.admin.
 func (f *adminFlags) nodeOf(s *app.NodeSpec) (known bool) {
-	socket := filepath.Join(s.Data, admin.SocketFile)
+	socket := s.SocketFile()
 	switch info, err := os.Stat(socket); {
 	case f.address != "":
 	case err == nil && info.Mode()&os.ModeSocket != 0:

@@ -89,6 +89,9 @@ func (e *env) getCommand() *cobra.Command {
 		if err := e.printRows(&k, p, p.Items, o); err != nil {
 			return err
 		}
+		if o.format == "table" {
+			e.sayFailedReload(cmd.Context(), a)
+		}
 		if p.Next != "" && o.format == "table" {
 			of := ""
 			if p.Total != nil {
@@ -99,6 +102,19 @@ func (e *env) getCommand() *cobra.Command {
 		return nil
 	})
 	return c
+}
+
+// sayFailedReload says, beside what was asked for, that the node does not run its files as they are now. A node that does
+// not answer this question is not bothered with it.
+func (e *env) sayFailedReload(ctx context.Context, a *adminClient) {
+	var c admin.ConfigState
+	if _, err := a.get(ctx, "/api/v1/config", nil, &c); err != nil || c.Failed == nil {
+		return
+	}
+	fmt.Fprintf(e.err, "windrose: the reload of %s failed and changed nothing, configuration %.12s is in force:\n", c.Failed.At.Local().Format(time.DateTime), c.Hash)
+	for line := range strings.Lines(c.Failed.Error) {
+		fmt.Fprintln(e.err, printable(strings.TrimSuffix(line, "\n")))
+	}
 }
 
 // printRows prints a list; doc is what -o json shows.

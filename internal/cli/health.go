@@ -43,19 +43,19 @@ func (c healthCheck) state() string {
 func (e *env) healthCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "health", Short: "Ask a node whether it is ready (exit code 4: it is not)", Args: e.args(cobra.NoArgs, "no arguments"),
-		Example: "  windrose health\n  windrose health --addr 10.0.0.7:8400 -o json",
+		Example: "  windrose health\n  windrose health --admin 10.0.0.7:8400 -o json",
 	}
-	addr := c.Flags().String("addr", "127.0.0.1:8400", "admin address of the node, host:port or URL")
-	timeout := c.Flags().Duration("timeout", 3*time.Second, "how long to wait for an answer")
+	f := addAdminFlags(c)
+	c.Flags().StringVar(&f.address, "addr", "", "the same as --admin")
+	f.timeout = 3 * time.Second
+	c.Flags().Lookup("timeout").DefValue = f.timeout.String()
 	o := outputFlag(c)
 	c.RunE = e.do(func(cmd *cobra.Command, _ []string) error {
-		target, err := adminURL(*addr)
+		node, err := f.client()
 		if err != nil {
-			return usagef("--addr %s: %w", *addr, err)
+			return err
 		}
-		ctx, cancel := context.WithTimeout(cmd.Context(), *timeout)
-		defer cancel()
-		doc, err := askHealth(ctx, target)
+		doc, err := node.health(cmd.Context())
 		if err != nil {
 			return &codedError{exitUnhealthy, err}
 		}
@@ -63,7 +63,7 @@ func (e *env) healthCommand() *cobra.Command {
 			return err
 		}
 		if doc.Status != "ok" {
-			return &codedError{exitUnhealthy, fmt.Errorf("node at %s is not ready: %s", *addr, doc.reasons())}
+			return &codedError{exitUnhealthy, fmt.Errorf("node at %s is not ready: %s", node.where, doc.reasons())}
 		}
 		return nil
 	})
@@ -89,30 +89,34 @@ func adminURL(addr string) (*url.URL, error) {
 	return u, nil
 }
 
-func askHealth(ctx context.Context, u *url.URL) (*healthDoc, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+// health asks whether the node is ready; that it is not is no error.
+func (a *adminClient) health(ctx context.Context) (*healthDoc, error) {
+	ctx, cancel := context.WithTimeout(ctx, a.wait)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, a.base+"/readyz", nil)
 	if err != nil {
-		return nil, fmt.Errorf("ask %s: %w", u, err)
+		return nil, fmt.Errorf("ask %s: %w", a.where, err)
 	}
 	req.Header.Set("Accept", "application/json")
-	// No proxy: a health check that asks somebody else is worse than none.
-	tr := &http.Transport{DisableKeepAlives: true}
-	res, err := (&http.Client{Transport: tr}).Do(req)
+	if a.token != "" {
+		req.Header.Set("Authorization", "Bearer "+a.token)
+	}
+	res, err := a.http.Do(req)
 	if err != nil {
 		var ue *url.Error
 		if errors.As(err, &ue) {
 			err = ue.Err
 		}
-		return nil, fmt.Errorf("ask %s: %w (is the node running, and is its admin address this one?)", u, err)
+		return nil, fmt.Errorf("ask %s: %w (is the node running, and is its admin address this one?)", a.where, err)
 	}
 	defer func() { _ = res.Body.Close() }()
 	b, err := io.ReadAll(io.LimitReader(res.Body, maxHealth))
 	if err != nil {
-		return nil, fmt.Errorf("ask %s: %w", u, err)
+		return nil, fmt.Errorf("ask %s: %w", a.where, err)
 	}
 	doc := &healthDoc{}
 	if json.Unmarshal(b, doc) != nil || doc.Status == "" {
-		return nil, fmt.Errorf("ask %s: the answer (HTTP %d) is not of a Windrose node", u, res.StatusCode)
+		return nil, fmt.Errorf("ask %s: the answer (HTTP %d) is not of a Windrose node", a.where, res.StatusCode)
 	}
 	return doc, nil
 }

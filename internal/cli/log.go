@@ -48,7 +48,7 @@ func (e *env) logLevelCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "level [COMPONENT] LEVEL", Short: "Change the level of a component, or of all without one of their own, until the next reload",
 		Example: "  windrose log level mqtt debug\n  windrose log level mqtt default\n  windrose log level warn",
-		Args:    e.args(cobra.RangeArgs(1, 2), "a component and a level, or a level"),
+		Args:    e.args(cobra.RangeArgs(1, 2), "a component and a level, or a level"), ValidArgsFunction: e.completeLevels,
 	}
 	f := addAdminFlags(c)
 	o := outputFlag(c)
@@ -63,7 +63,7 @@ func (e *env) logLevelCommand() *cobra.Command {
 }
 
 func (e *env) logFormatCommand() *cobra.Command {
-	c := &cobra.Command{Use: "format text|json", Short: "Change how lines are written, until the next reload", Example: "  windrose log format json", Args: e.args(cobra.ExactArgs(1), "text or json")}
+	c := &cobra.Command{Use: "format text|json", Short: "Change how lines are written, until the next reload", Example: "  windrose log format json", Args: e.args(cobra.ExactArgs(1), "text or json"), ValidArgs: []string{"text", "json"}}
 	f := addAdminFlags(c)
 	o := outputFlag(c)
 	c.RunE = e.do(func(cmd *cobra.Command, args []string) error {

@@ -30,6 +30,7 @@ type output struct {
 func outputFlag(c *cobra.Command) *output {
 	o := &output{format: "table", allowed: []string{"table", "json", "yaml", "name"}}
 	c.Flags().VarP(o, "output", "o", "how to print: table, json, yaml or name")
+	_ = c.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(o.allowed, cobra.ShellCompDirectiveNoFileComp)) // the flag is there, once
 	return o
 }
 
