@@ -1,6 +1,8 @@
 package app
 
 import (
+	"slices"
+
 	"github.com/windrose-edc/windrose/internal/config"
 	"github.com/windrose-edc/windrose/internal/identity"
 )
@@ -11,10 +13,11 @@ type stagedAuth interface {
 	Stage() (commit func(), err error)
 }
 
-// keptAuth is an authenticator with the key by which it is found again. Immutable.
+// keptAuth is an authenticator with the key by which it is found again. Immutable once its graph is in force.
 type keptAuth struct {
 	stagedAuth
-	hash string
+	hash   string
+	unlist func()
 }
 
 // meter counts what authenticators decide: the counters are the node's, whatever graph is in force.
@@ -42,8 +45,42 @@ func (g *graph) kept(e *config.Entry, fresh func(identity.Environment) (stagedAu
 	if err != nil {
 		return nil, err
 	}
-	g.auths = append(g.auths, keptAuth{a, e.Hash})
+	k := &keptAuth{stagedAuth: a, hash: e.Hash}
+	g.auths = append(g.auths, k)
+	g.commits = append(g.commits, func() { k.unlist = g.publishAuth(a) })
 	return a, nil
+}
+
+// publishAuth offers what an authenticator holds; the returned function takes it out again.
+func (n *node) publishAuth(a identity.Authenticator) (unlist func()) {
+	var waiting, remembered func() int
+	switch x := a.(type) {
+	case *identity.JWT:
+		waiting, remembered = func() int { return x.Stats().Waiting }, func() int { return x.Stats().Remembered }
+	case *identity.Callout:
+		waiting, remembered = func() int { return x.Stats().Waiting }, func() int { return x.Stats().Remembered }
+	default:
+		return func() {}
+	}
+	one := n.metrics.GaugeFunc("windrose_auth_waiting_checks", "Credentials that wait for a signature to be verified or for the answer of a callout; at most 4,096 for each entry of auth, more are refused.", func() float64 { return float64(waiting()) }, "kind", a.Name())
+	two := n.metrics.GaugeFunc("windrose_auth_remembered_checks", "Decisions about tokens and by callouts that are remembered.", func() float64 { return float64(remembered()) }, "kind", a.Name())
+	return func() {
+		one()
+		two()
+	}
+}
+
+// dropAuths takes out what only the graph before had.
+func (g *graph) dropAuths(next *graph) {
+	for _, k := range g.auths {
+		if k.unlist != nil && !slices.Contains(next.auths, k) {
+			k.unlist()
+		}
+	}
+}
+
+func (g *graph) calloutOf(e *config.Entry, s identity.CalloutSpec) (identity.Authenticator, error) {
+	return g.kept(e, func(env identity.Environment) (stagedAuth, error) { return identity.NewCallout(s, env) })
 }
 
 func (g *graph) jwtOf(e *config.Entry, s identity.JWTSpec) (identity.Authenticator, error) {

@@ -32,7 +32,7 @@ type graph struct {
 	tls       map[string]*listen.TLS
 	anonymous map[string]bool // by listener
 	users     []*usersFile
-	auths     []keptAuth
+	auths     []*keptAuth
 	auth      *identity.Chain
 	chain     *policy.Chain
 	classes   *policy.Classes
@@ -148,6 +148,8 @@ func (g *graph) buildAuth() error {
 			a, err = identity.NewPSK(*s)
 		case *identity.JWTSpec:
 			a, err = g.jwtOf(&e, *s)
+		case *identity.CalloutSpec:
+			a, err = g.calloutOf(&e, *s)
 		}
 		if err != nil {
 			return at(e, err)

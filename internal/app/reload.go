@@ -179,6 +179,7 @@ func (a *App) swap(old, next *graph) {
 			u.unlist()
 		}
 	}
+	old.dropAuths(next)
 	a.node.index.Apply(table.Changes(true), nil)
 	for _, l := range next.listeners {
 		a.node.shared.ShutListener(l.name, nil)

@@ -38,7 +38,7 @@ func (c *Chain) Exchange(method string) (x Exchange, ok bool) {
 	}
 	if method == ScramSHA256 {
 		if s, ok := c.Scram(); ok {
-			return &scramExchange{s: s}, true
+			return &scramExchange{s: s, m: c.meter}, true
 		}
 	}
 	for _, a := range c.as {
@@ -54,6 +54,7 @@ func (c *Chain) Exchange(method string) (x Exchange, ok bool) {
 // scramExchange is a ScramServer as an Exchange. Owned by the session that runs it.
 type scramExchange struct {
 	s     *ScramServer
+	m     *Meter
 	begun bool
 }
 
@@ -71,11 +72,15 @@ func (x *scramExchange) Step(_ context.Context, msg []byte) (answer []byte, p Pr
 		x.begun = true
 	}
 	if x.s.state == scramNew {
-		answer, err = x.s.Start(msg)
+		if answer, err = x.s.Start(msg); err != nil {
+			x.m.refuse(ScramSHA256, whyMalformed, &Credentials{})
+		}
 		return answer, Principal{}, false, err
 	}
 	if answer, p, err = x.s.Finish(msg); err != nil {
+		x.m.refuse(ScramSHA256, whyPassword, &Credentials{})
 		return nil, Principal{}, false, fmt.Errorf("finish %s: %w", ScramSHA256, err)
 	}
+	x.m.admit()
 	return answer, p, true, nil
 }

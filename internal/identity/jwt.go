@@ -287,12 +287,13 @@ const maxDate = 253402300799
 // JWTStats is what a JWT authenticator holds.
 type JWTStats struct {
 	Keys       int // 0: none could be read yet
+	Waiting    int // signatures to verify; at most 4,096
 	Remembered int // tokens that are not verified again for now; at most 65,536
 }
 
 // Stats tells what to show.
 func (j *JWT) Stats() JWTStats {
-	s := JWTStats{Remembered: j.tokens.len()}
+	s := JWTStats{Waiting: int(j.waiting.Load()), Remembered: j.tokens.len()}
 	if set := j.keys.set.Load(); set != nil {
 		s.Keys = len(set.keys)
 	}
@@ -335,6 +336,7 @@ func (x *jwtExchange) Step(ctx context.Context, msg []byte) ([]byte, Principal, 
 		x.j.keys.meter.refuse(x.j.Name(), p.reason(), &Credentials{})
 		return nil, Principal{}, false, errTokenRefused
 	}
+	x.j.keys.meter.admit()
 	return nil, p, true, nil
 }
 

@@ -46,6 +46,7 @@ type ScramServer struct {
 
 	state    int
 	record   *record // nil: no such user
+	names    *naming // of its file
 	verifier *scramVerifier
 	gs2      string // header of the client's first message
 	bare     string // rest of the client's first message
@@ -84,7 +85,7 @@ func (s *ScramServer) Start(first []byte) (challenge []byte, err error) {
 func (s *ScramServer) find(name string) {
 	for _, u := range s.users {
 		if r := u.table.Load().byName[name]; r != nil && r.scram != nil {
-			s.record, s.verifier = r, r.scram
+			s.record, s.verifier, s.names = r, r.scram, &u.names
 			return
 		}
 	}
@@ -158,7 +159,11 @@ func (s *ScramServer) Finish(final []byte) (serverFinal []byte, p Principal, err
 		return []byte("e=invalid-proof"), Principal{}, ErrScramRefused
 	}
 	serverFinal = append([]byte("v="), base64.StdEncoding.EncodeToString(mac(s.verifier.server, auth))...)
-	return serverFinal, s.record.principal("scram-sha-256"), nil
+	p, d := s.record.principal("scram-sha-256", s.names)
+	if d != Admitted {
+		return []byte("e=other-error"), Principal{}, ErrScramRefused
+	}
+	return serverFinal, p, nil
 }
 
 // parseFinal reads client-final-message: "c=binding,r=nonce[,extensions],p=proof".

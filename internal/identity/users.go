@@ -11,13 +11,25 @@ import (
 	"time"
 
 	"github.com/windrose-edc/windrose/internal/event"
+	"github.com/windrose-edc/windrose/internal/expr"
 )
 
 // UsersSpec is `users:` in the list of authenticators.
 type UsersSpec struct {
 	File     string        `yaml:"file" required:"true" unit:"file" doc:"File with names, password hashes and attributes; windrose user add writes it." example:"/etc/windrose/users.yaml"`
+	Client   string        `yaml:"client" unit:"expr" doc:"Client id that the user fixes, an expression over user and attrs: a client that names another is refused, one that names none gets it. Empty: any." example:"user"`
 	Workers  int           `yaml:"workers" default:"2" min:"1" max:"64" doc:"Password hashes computed at once; each takes the memory its hash asks for (19 MiB by default)."`
 	Remember time.Duration `yaml:"remember" default:"5m" min:"0s" max:"24h" doc:"How long a password that was right is not hashed again; 0s hashes each time."`
+}
+
+// Validate says what is wrong with a specification.
+func (s *UsersSpec) Validate() error {
+	_, err := s.naming()
+	return err
+}
+
+func (s *UsersSpec) naming() (naming, error) {
+	return newNaming([]expr.RowField{{Name: "user", Kind: expr.String}, {Name: "attrs", Kind: expr.Map}}, "", s.Client, nil)
 }
 
 // Bounds of the work that peers can cause.
@@ -45,8 +57,23 @@ type record struct {
 	secrets []byte // text of hash and verifier: what a remembered password was checked against
 }
 
-func (r *record) principal(method string) Principal {
-	return Principal{Name: r.name, Attrs: r.attrs, Method: method}
+// principal is who the user is by the expressions of its file's specification. It is refused where it has no client id and has to.
+func (r *record) principal(method string, n *naming) (Principal, Decision) {
+	p := Principal{Name: r.name, Attrs: r.attrs, Method: method}
+	get := func(field string) any {
+		if field == "user" {
+			return r.name
+		}
+		attrs := r.attrs
+		if attrs == nil {
+			attrs = map[string]string{}
+		}
+		return attrs
+	}
+	if !n.name(&p, get) {
+		return Principal{refusal: whyName}, Refused
+	}
+	return p, Admitted
 }
 
 // verify checks a plain password. It takes the time of the user's hash, whatever the password is.
@@ -71,6 +98,7 @@ func (r *record) seal() {
 // concurrent use. Verifications read an immutable table by an atomic pointer; mu is for those who change it.
 type Users struct {
 	path    string
+	names   naming
 	recent  *recent
 	workers chan struct{} // a free place for each hash that may be computed now
 	waiting atomic.Int64
@@ -103,6 +131,10 @@ func LoadUsers(path string) (*Users, error) {
 // OpenUsers reads the users file of a specification. Errors name the file and the line.
 func OpenUsers(spec UsersSpec) (*Users, error) {
 	u := newUsers(spec)
+	var err error
+	if u.names, err = spec.naming(); err != nil {
+		return nil, fmt.Errorf("users: %w", err)
+	}
 	if err := u.Reload(); err != nil {
 		return nil, err
 	}
@@ -183,7 +215,8 @@ func (u *Users) Authenticate(ctx context.Context, c *Credentials) (Principal, De
 	if err != nil || !ok {
 		return Principal{}, Refused, err
 	}
-	return rec.principal(u.Name()), Admitted, nil
+	p, d = rec.principal(u.Name(), &u.names)
+	return p, d, nil
 }
 
 // TryAuthenticate decides where no hash is needed: no user name, one that is not in the file, no password, or one that
@@ -200,7 +233,8 @@ func (u *Users) TryAuthenticate(c *Credentials) (p Principal, d Decision, done b
 		return Principal{}, Refused, true
 	case u.recent.try(u.recent.key(rec, c.Password)):
 		u.stats.remembered.Add(1)
-		return rec.principal(u.Name()), Admitted, true
+		p, d = rec.principal(u.Name(), &u.names)
+		return p, d, true
 	}
 	return Principal{}, Unknown, false
 }
