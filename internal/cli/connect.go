@@ -54,6 +54,7 @@ type connection struct {
 	version   byte // 3, 4 or 5
 	clientID  string
 	username  string
+	method    string // of enhanced authentication; "": none
 	password  []byte
 	hasUser   bool
 	clean     bool
@@ -68,6 +69,7 @@ type dialFunc func(ctx context.Context, c *connection) (client, error)
 // connectFlags are the flags of every client verb.
 type connectFlags struct {
 	url, id, user, password, version string
+	method                           string
 	ca, cert, key                    string
 	insecure                         bool
 	timeout                          time.Duration
@@ -81,6 +83,7 @@ func addConnectFlags(c *cobra.Command) *connectFlags {
 	fl.StringVarP(&f.id, "id", "i", "", "client id (default: one that nobody else has)")
 	fl.StringVarP(&f.user, "username", "u", "", "user name")
 	fl.StringVarP(&f.password, "password", "P", "", "password; better in the environment as WINDROSE_PASSWORD")
+	fl.StringVar(&f.method, "auth-method", "", "prove the password without sending it: SCRAM-SHA-256 (MQTT 5)")
 	fl.StringVarP(&f.version, "protocol", "V", "5", "MQTT version: 3 (3.1), 4 (3.1.1) or 5")
 	fl.StringVar(&f.ca, "cafile", "", "certificates of authorities to trust, PEM (default: the system's)")
 	fl.StringVar(&f.cert, "cert", "", "client certificate, PEM")
@@ -158,6 +161,13 @@ func (f *connectFlags) connection() (*connection, error) {
 	}
 	if hasPassword && c.hasUser {
 		c.password = []byte(password)
+	}
+	switch c.method = strings.ToUpper(f.method); {
+	case c.method == "":
+	case c.method != "SCRAM-SHA-256":
+		return nil, usagef("--auth-method %s: want SCRAM-SHA-256", f.method)
+	case c.version != 5 || !c.hasUser:
+		return nil, usagef("--auth-method needs MQTT 5 (-V 5) and a user name (-u)")
 	}
 	return c, nil
 }

@@ -19,7 +19,7 @@ type mqttClient struct {
 // dialMQTT opens a connection by MQTT.
 func dialMQTT(ctx context.Context, c *connection) (client, error) {
 	o := mqtt.ClientOptions{
-		URL: "mqtt://" + c.address, Version: wire.Version(c.version), ClientID: c.clientID, Username: c.username, Password: string(c.password),
+		URL: "mqtt://" + c.address, Version: wire.Version(c.version), ClientID: c.clientID, Username: c.username, AuthMethod: c.method, Password: string(c.password),
 		Clean: c.clean, SessionExpiry: c.expiry, KeepAlive: c.keepAlive, TLS: c.tls, MaxPacket: wire.MaxPacket, QueueMax: 60_000,
 	}
 	switch {

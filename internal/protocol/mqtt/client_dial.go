@@ -28,6 +28,9 @@ type ClientOptions struct {
 	ClientID string       // empty: the server assigns one (MQTT 3.1: a random one is made)
 	Username string
 	Password string
+	// AuthMethod proves Username and Password by enhanced authentication, so that neither is sent: SCRAM-SHA-256, which also
+	// has the server prove that it knows the password. Empty: they are sent in CONNECT. MQTT 5 only.
+	AuthMethod string
 	// Clean asks for a new session. Without it MQTT 3.1.1 needs a ClientID.
 	Clean         bool
 	SessionExpiry uint32        // seconds that the server keeps the session for; MQTT 5 only
@@ -160,7 +163,7 @@ func (o *ClientOptions) defaults() error {
 		_, _ = rand.Read(b) // never fails
 		o.ClientID = "windrose-" + hex.EncodeToString(b)[:14]
 	}
-	return nil
+	return o.checkAuth()
 }
 
 func (o *ClientOptions) client(address string) *Client {
@@ -217,8 +220,10 @@ func (c *Client) connect(ctx context.Context, o *ClientOptions, u *url.URL, secu
 	}
 	c.conn = conn
 	late := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
-	if _, err = conn.Write(wire.AppendConnect(nil, o.packet())); err == nil {
-		err = c.connack(o)
+	p := o.packet()
+	auth := o.authenticate(p)
+	if _, err = conn.Write(wire.AppendConnect(nil, p)); err == nil {
+		err = c.connack(o, auth)
 	}
 	if !late() {
 		return context.Cause(ctx)
@@ -253,7 +258,7 @@ func (o *ClientOptions) packet() *wire.Connect {
 }
 
 // connack reads the answer to CONNECT; bytes behind it stay in the buffer.
-func (c *Client) connack(o *ClientOptions) error {
+func (c *Client) connack(o *ClientOptions, auth *clientAuth) error {
 	for {
 		first, body, n, err := wire.Next(c.buf, c.maxPacket)
 		if err != nil {
@@ -270,11 +275,25 @@ func (c *Client) connack(o *ClientOptions) error {
 		if err := wire.CheckFlags(first); err != nil {
 			return err
 		}
-		if wire.KindOf(first) != wire.CONNACK {
+		switch kind := wire.KindOf(first); {
+		case kind == wire.AUTH && c.version == wire.V5:
+			answer, err := auth.challenge(&c.dec, body)
+			if err != nil {
+				return err
+			}
+			if _, err := c.conn.Write(answer); err != nil {
+				return err
+			}
+			c.use(n)
+			continue
+		case kind != wire.CONNACK:
 			return errClientKind
 		}
 		var a wire.Connack
 		if err := c.dec.Connack(c.version, body, &a); err != nil {
+			return err
+		}
+		if err := auth.verify(&a); err != nil {
 			return err
 		}
 		if err := c.accept(o, &a); err != nil {
