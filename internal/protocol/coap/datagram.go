@@ -31,6 +31,7 @@ type datagrams struct {
 	last  *peer
 	heard *dedup
 	in    wire.Message
+	x     exchange // of the request that is taken
 	out   []byte
 	admit func(netip.Addr) bool // nil: everybody
 }
@@ -81,7 +82,8 @@ func (g *datagrams) reset(to loop.PacketAddr, id uint16) {
 func (g *datagrams) request(from loop.PacketAddr, m *wire.Message, size int) {
 	now := g.host.Now()
 	g.n.requests.Inc()
-	x := exchange{token: keepToken(m.Token), id: m.ID, con: m.Type == wire.CON, get: m.Code == wire.GET, in: size}
+	x := &g.x
+	*x = exchange{token: keepToken(m.Token), id: m.ID, con: m.Type == wire.CON, get: m.Code == wire.GET, in: size}
 	if v, ok := m.Options.Usable(wire.NoResponse); ok {
 		x.silent = byte(wire.Uint(v))
 	}
@@ -93,7 +95,7 @@ func (g *datagrams) request(from loop.PacketAddr, m *wire.Message, size int) {
 	key := exchangeKey{from, m.ID}
 	if !x.get {
 		if n, ok := g.heard.find(key, now); ok {
-			g.again(from, p, n, &x)
+			g.again(from, p, n, x)
 			return
 		}
 	}
@@ -102,17 +104,17 @@ func (g *datagrams) request(from loop.PacketAddr, m *wire.Message, size int) {
 		if !x.con { // RFC 7252, section 5.4.1: rejected
 			return
 		}
-		g.refuse(from, p, &x, g.r.fail(wire.BadOption, badOption(n)))
+		g.refuse(from, p, x, g.r.fail(wire.BadOption, badOption(n)))
 		return
 	}
 	res, why := g.route(m)
 	if why != nil {
-		g.refuse(from, p, &x, why)
+		g.refuse(from, p, x, why)
 		return
 	}
 	if p == nil {
 		if p, why = g.meet(from, m, now, size); why != nil {
-			g.refuse(from, nil, &x, why)
+			g.refuse(from, nil, x, why)
 			return
 		}
 	}
@@ -130,7 +132,7 @@ func (g *datagrams) request(from loop.PacketAddr, m *wire.Message, size int) {
 			g.n.forgotten.Add(n)
 		}
 	}
-	p.handle(&x, m, res)
+	p.handle(x, m, res)
 }
 
 // again answers a duplicate with what the first was answered with, or lets it wait for that.
@@ -139,7 +141,7 @@ func (g *datagrams) again(from loop.PacketAddr, p *peer, n uint64, x *exchange) 
 	if !x.con { // RFC 7252, section 4.3
 		return
 	}
-	if b := g.heard.at(n).answer; len(b) > 0 {
+	if b := g.heard.at(n).answer(); len(b) > 0 {
 		if p == nil && len(b) <= amplification*x.in || p != nil && p.spend(len(b)) {
 			g.send(from, b)
 		}

@@ -20,9 +20,19 @@ type exchangeKey struct {
 
 // heard is a request that was taken, and what was answered. Owned by its table.
 type heard struct {
-	key    exchangeKey
-	until  int64  // when its message id may mean something else; ring order is that of arrival
-	answer []byte // the datagram that a duplicate is answered with; empty: none yet, or none at all
+	key   exchangeKey
+	until int64 // when its message id may mean something else; ring order is that of arrival
+	short [24]byte
+	n     uint8  // bytes of short that are the answer
+	long  []byte // the answer where it does not fit into short
+}
+
+// answer is the datagram that a duplicate is answered with; empty: none yet, or none at all.
+func (h *heard) answer() []byte {
+	if h.long != nil {
+		return h.long
+	}
+	return h.short[:h.n]
 }
 
 // dedup remembers requests for their lifetime, bounded by number and by bytes: a ring in the order of arrival, which is that of
@@ -37,9 +47,6 @@ type dedup struct {
 	bytes    int64
 	early    uint64 // requests that were forgotten before their time, for lack of room
 }
-
-// answerKeep is up to which size the memory of an answer is used again.
-const answerKeep = 64
 
 func newDedup(limit int, maxBytes int64) *dedup {
 	return &dedup{index: make(map[exchangeKey]uint64), max: limit, maxBytes: maxBytes}
@@ -73,7 +80,7 @@ func (d *dedup) add(k exchangeKey, now int64, life time.Duration) uint64 {
 	n := d.next
 	d.next++
 	h := d.at(n)
-	h.key, h.until, h.answer = k, now+int64(life), h.answer[:0]
+	h.key, h.until, h.n, h.long = k, now+int64(life), 0, nil
 	d.index[k] = n
 	return n
 }
@@ -92,12 +99,8 @@ func (d *dedup) forget() {
 	if d.index[h.key] == d.first {
 		delete(d.index, h.key)
 	}
-	d.bytes -= int64(len(h.answer))
-	if cap(h.answer) > answerKeep {
-		h.answer = nil
-	} else {
-		h.answer = h.answer[:0]
-	}
+	d.bytes -= int64(len(h.answer()))
+	h.n, h.long = 0, nil
 	if d.first++; d.first == d.next && len(d.ring) > 4096 {
 		d.ring, d.index = nil, make(map[exchangeKey]uint64) // what a storm needed is not kept
 	}
@@ -109,6 +112,10 @@ func (d *dedup) answered(number uint64, b []byte) {
 		return
 	}
 	h := d.at(number)
-	d.bytes += int64(len(b) - len(h.answer))
-	h.answer = append(h.answer[:0], b...)
+	d.bytes += int64(len(b) - len(h.answer()))
+	if h.long = nil; len(b) <= len(h.short) {
+		h.n = uint8(copy(h.short[:], b))
+		return
+	}
+	h.long = append([]byte(nil), b...)
 }

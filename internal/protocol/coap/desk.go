@@ -27,6 +27,8 @@ type desk struct {
 	upFirst *upload
 	upLast  *upload // the youngest
 
+	answering awaited // the request that is answered
+
 	ev      event.Event
 	topic   []byte
 	meta    []byte
@@ -164,7 +166,7 @@ func (c *client) Describe(f *session.PeerFacts) { c.via.describe(f) }
 func (c *client) await(a awaited) {
 	a.x.ackAt = c.d.host.Now() + int64(ackDelay)
 	c.awaited = append(c.awaited, a)
-	c.via.awaits(&a.x)
+	c.via.awaits(&c.awaited[len(c.awaited)-1].x)
 }
 
 // taken takes a request off that is answered now.
@@ -182,7 +184,8 @@ func (c *client) Answer(rc session.Receipt) {
 		if c.awaited[i].receipt != rc.ID || c.awaited[i].receipt == 0 {
 			continue
 		}
-		a := c.taken(i)
+		a := &c.d.answering
+		*a = c.taken(i)
 		r := c.published(rc.Outcome, a.method, a.created)
 		if c.d.host.Watched() {
 			c.d.host.Said(r.code.String())

@@ -3,6 +3,7 @@ package coap
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net/netip"
 	"time"
 
@@ -48,9 +49,10 @@ type stream struct {
 	cred    identity.Credentials
 	timer   loop.Timer
 	in      wire.Message
-	settled bool // the client's CSM came
-	blocks  bool // it does block-wise transfers
-	leaving bool // it released the connection: what is under way is answered
+	x       exchange // of the request that is taken
+	settled bool     // the client's CSM came
+	blocks  bool     // it does block-wise transfers
+	leaving bool     // it released the connection: what is under way is answered
 	closing bool
 	pinged  bool
 	maxSend int
@@ -172,21 +174,22 @@ func (t *stream) request(m *wire.Message, size int) {
 	if t.leaving {
 		return
 	}
-	x := exchange{token: keepToken(m.Token), con: true, get: m.Code == wire.GET, in: size}
+	x := &t.x
+	*x = exchange{token: keepToken(m.Token), con: true, get: m.Code == wire.GET, in: size}
 	if v, ok := m.Options.Usable(wire.NoResponse); ok {
 		x.silent = byte(wire.Uint(v))
 	}
 	if n, bad := m.Options.Problem(); bad {
 		t.d.n.badOptions.Inc()
-		t.answer(&x, t.d.r.fail(wire.BadOption, badOption(n)))
+		t.answer(x, t.d.r.fail(wire.BadOption, badOption(n)))
 		return
 	}
 	res, why := t.d.route(m)
 	if why != nil {
-		t.answer(&x, why)
+		t.answer(x, why)
 		return
 	}
-	t.handle(&x, m, res)
+	t.handle(x, m, res)
 }
 
 // answer implements carrier.
@@ -322,6 +325,13 @@ func reasonOf(err error) string {
 		return endLost
 	case errors.Is(err, loop.ErrStopped):
 		return endStopped
+	case errors.Is(err, io.EOF):
+		return "peer_closed"
 	}
-	return err.Error()
+	for _, word := range endings {
+		if err.Error() == word {
+			return word
+		}
+	}
+	return "protocol_error"
 }
