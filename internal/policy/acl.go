@@ -18,6 +18,7 @@ type ACLSpec struct {
 	Allow    []string  `yaml:"allow" enum:"publish|subscribe|receive" single:"true" doc:"What the rule allows; either this or deny. Deliveries are looked at only where a rule speaks of receive; then what no rule allows a subscriber to receive is kept from it." example:"publish"`
 	Deny     []string  `yaml:"deny" enum:"publish|subscribe|receive" single:"true" doc:"What the rule denies; either this or allow."`
 	Topic    string    `yaml:"topic" required:"true" unit:"filter" doc:"Topic filter; {client}, {user} and {attrs.NAME} stand for values of the session." example:"site/{attrs.tenant}/{client}/#"`
+	Exact    bool      `yaml:"exact" doc:"The rule speaks of subscriptions to just this filter. Denied so, others that match some of its topics are not, and get their events."`
 	Client   string    `yaml:"client" doc:"Only clients whose id fits; * stands for any text." example:"pump-*"`
 	User     string    `yaml:"user" doc:"Only users whose name fits; * stands for any text."`
 	MaxQoS   GrantQoS  `yaml:"max_qos" enum:"0|1|2" default:"2" doc:"Highest QoS that a subscription is granted that this rule allows."`
@@ -66,6 +67,9 @@ func (s *ACLSpec) Validate() error {
 // retained events that were there before the rule. Where no rule speaks of receiving, deliveries are not asked about. As in MQTT 5, section 4.7.2, a rule that
 // begins with a wildcard says nothing of topics that begin with $.
 //
+// A rule that is exact fits only a subscription to its very filter: it keeps clients from subscribing to # while their other
+// subscriptions, which # overlaps, are left alone.
+//
 // A {value} stands for exactly one level and is compared as text. One that the session does not have, or that holds /,
 // +, # or NUL, never gives access: an allowing rule does not fit, and a denying rule fits with any level in its place.
 //
@@ -83,6 +87,7 @@ type rule struct {
 	qos                                event.QoS // at most, of subscriptions
 
 	pattern  event.Pattern
+	exact    bool           // only subscriptions to just that filter
 	leads    bool           // the first value stands in the first level
 	values   []sessionValue // what the names of pattern stand for
 	client   glob
@@ -150,6 +155,9 @@ func newRule(spec *ACLSpec) (r rule, err error) {
 	if r.pattern, err = event.ParsePattern(spec.Topic); err != nil {
 		return rule{}, &specError{"topic", err}
 	}
+	if r.exact = spec.Exact; r.exact && (r.publish || len(r.pattern.Names()) > 0) {
+		return rule{}, badField("exact", "want a rule about subscribing only, to a topic without {names}")
+	}
 	for _, n := range r.pattern.Names() {
 		v, ok := parseSessionValue(n)
 		if !ok {
@@ -205,7 +213,7 @@ func (a *ACL) Subscribe(ctx *Context, from *event.Origin, filter []byte, _ event
 	}
 	for i := range a.rules {
 		r := &a.rules[i]
-		if !r.subscribe || !r.speaksOf(from) {
+		if !r.subscribe || !r.speaksOf(from) || r.exact && string(r.pattern.Filter()) != string(filter) {
 			continue
 		}
 		if r.allow && !r.covers(ctx, from, filter) || !r.allow && !r.meets(ctx, from, filter) {
