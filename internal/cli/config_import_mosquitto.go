@@ -314,6 +314,15 @@ func (m *mosquitto) listener(b *mosqBlock, names map[string]int) (name string, o
 	if n, err := strconv.Atoi(m.useKey(b, "max_topic_alias")); err == nil && n >= 0 {
 		put("      topic_aliases: %d", n)
 	}
+	if n, err := strconv.Atoi(m.useKey(b, "max_topic_alias_broker")); err == nil && n >= 0 {
+		put("      topic_aliases_out: %d", min(n, 64))
+	}
+	if n, err := strconv.Atoi(m.useKey(b, "max_qos")); err == nil && n >= 0 && n <= 2 {
+		put("      max_qos: %d", n)
+	}
+	if m.useKey(&m.global, "retain_available") == "false" {
+		put("      retain: false")
+	}
 	if l, ok := b.get("mount_point"); ok {
 		m.used[l.place] = true
 		m.note(l.place, "mount_point %s: not converted; entries of rewrites: can put a prefix before topics", l.value)

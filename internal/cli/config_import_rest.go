@@ -28,7 +28,6 @@ var mosqInstead = map[string]string{
 	"connection_messages":           "connections are logged at the level debug: log: { levels: { mqtt: debug } }",
 	"pid_file":                      "not written; systemd knows the process",
 	"user":                          "start the process as the user it shall be",
-	"sys_interval":                  "there is no $SYS; metrics are at /metrics of node.admin",
 	"persistence_file":              "sessions and retained events are in memory in this version",
 	"autosave_interval":             "sessions and retained events are in memory in this version",
 	"autosave_on_changes":           "sessions and retained events are in memory in this version",
@@ -36,7 +35,6 @@ var mosqInstead = map[string]string{
 	"upgrade_outgoing_qos":          "a subscriber gets the lower QoS of both sides, as MQTT says",
 	"set_tcp_nodelay":               "always on",
 	"memory_limit":                  "bound it by GOMEMLIMIT and sessions.queue_bytes",
-	"retain_available":              "retained events are always on; bound them with retained:",
 	"retain_expiry_interval":        "MQTT 5 publishers say how long an event is of use; otherwise it stays",
 	"check_retain_source":           "the access list is asked again when a retained event is delivered",
 	"clientid_prefixes":             "use client: in rules of acl:",
@@ -56,7 +54,6 @@ var mosqInstead = map[string]string{
 	"use_subject_as_username":       "auth: x509 takes cert.cn, cert.san.dns, cert.san.uri or cert.san.email",
 	"use_username_as_clientid":      "use {user} in acl: and rewrites:",
 	"bind_interface":                "bind to the interface's address",
-	"max_qos":                       "all QoS are spoken",
 	"allow_zero_length_clientid":    "clients without an id get one",
 	"auto_id_prefix":                "clients without an id get one",
 	"start_type":                    "bridges connect at the start",
@@ -88,7 +85,6 @@ var mosqInstead = map[string]string{
 	"socket_domain":                 "bind to an IPv4 or IPv6 address",
 	"websockets_origin":             "use the origins of the listener's websocket",
 	"websockets_headers_size":       "bounded",
-	"max_topic_alias_broker":        "topic aliases towards clients are not used",
 	"tls_engine":                    "not used",
 	"tls_keyform":                   "not used",
 	"proxy_protocol_v2_require_tls": "not asked",
@@ -99,6 +95,12 @@ func (m *mosquitto) convertGlobal() {
 	var node, sessions []string
 	if v := m.useKey(&m.global, "persistence_location"); v != "" {
 		node = append(node, "data: "+yamlWord(v))
+	}
+	if l, ok := m.global.get("sys_interval"); ok {
+		if n, err := strconv.Atoi(l.value); err == nil && n >= 0 {
+			m.used[l.place] = true
+			node = append(node, fmt.Sprintf("sys_interval: %ds", n))
+		}
 	}
 	if l, ok := m.global.get("persistence"); ok {
 		m.used[l.place] = true
