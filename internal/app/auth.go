@@ -86,3 +86,7 @@ func (g *graph) calloutOf(e *config.Entry, s identity.CalloutSpec) (identity.Aut
 func (g *graph) jwtOf(e *config.Entry, s identity.JWTSpec) (identity.Authenticator, error) {
 	return g.kept(e, func(env identity.Environment) (stagedAuth, error) { return identity.NewJWT(s, env) })
 }
+
+func (g *graph) x509Of(e *config.Entry, s identity.X509Spec) (identity.Authenticator, error) {
+	return g.kept(e, func(env identity.Environment) (stagedAuth, error) { return identity.NewX509(s, env) })
+}

@@ -52,6 +52,10 @@ func namedFiles(v reflect.Value, names []string) []string {
 				if x.String() != "" {
 					names = append(names, x.String())
 				}
+			case f.Tag.Get("unit") == "file" && x.Kind() == reflect.Slice:
+				for i := range x.Len() {
+					names = append(names, x.Index(i).String())
+				}
 			default:
 				names = namedFiles(x, names)
 			}

@@ -143,7 +143,7 @@ func (g *graph) buildAuth() error {
 		case *identity.UsersSpec:
 			a, err = g.usersOf(&e, *s)
 		case *identity.X509Spec:
-			a, err = identity.NewX509(*s)
+			a, err = g.x509Of(&e, *s)
 		case *identity.PSKSpec:
 			a, err = identity.NewPSK(*s)
 		case *identity.JWTSpec:

@@ -21,7 +21,7 @@ import (
 const everything = `windrose: v1
 node: { name: n, admin: "127.0.0.1:0", data: data }
 listeners: { mqtt: { mqtt: { bind: "127.0.0.1:0", anonymous: true, websocket: {} } } }
-auth: [ { users: { file: users.yaml } } ]
+auth: [ { users: { file: users.yaml } }, { http: { url: "http://127.0.0.1:9/" } } ]
 acl: [ { allow: [publish, subscribe], topic: "#" } ]
 limits: { per_client: { events: 10/s } }
 rewrites: [ { topic: "a/{b}", to: "b/{b}" } ]

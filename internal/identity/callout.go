@@ -3,8 +3,6 @@ package identity
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -278,8 +276,7 @@ func (h *Callout) call(ctx context.Context, c *Credentials) (v verdict, ttl time
 	}
 	if len(c.Certificates) > 0 {
 		leaf := c.Certificates[0]
-		sum := sha256.Sum256(leaf.Raw)
-		q.Cert = &asked{Subject: leaf.Subject.String(), CN: leaf.Subject.CommonName, Fingerprint: hex.EncodeToString(sum[:])}
+		q.Cert = &asked{Subject: leaf.Subject.String(), CN: leaf.Subject.CommonName, Fingerprint: fingerprint(leaf)}
 	}
 	b, err := json.Marshal(&q)
 	if err != nil {

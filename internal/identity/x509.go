@@ -2,11 +2,14 @@ package identity
 
 import (
 	"context"
+	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/hex"
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/windrose-edc/windrose/internal/event"
 )
@@ -14,8 +17,9 @@ import (
 // X509Spec is `x509:` in the list of authenticators.
 type X509Spec struct {
 	Listener string            `yaml:"listener" ref:"listeners" doc:"Only on this listener; empty: on all whose TLS asks for client certificates." example:"mqtt-tls"`
-	Client   string            `yaml:"client" default:"cert.cn" enum:"cert.cn|cert.san.dns|cert.san.uri|cert.san.email" doc:"Which name of the certificate is the principal and its client id."`
-	Attrs    map[string]string `yaml:"attrs" enum:"cert.cn|cert.o|cert.ou|cert.c|cert.st|cert.l|cert.serial|cert.issuer.cn|cert.san.dns|cert.san.uri|cert.san.email" doc:"Attributes of the principal and the names of the certificate they are taken from." example:"{ tenant: cert.o }"`
+	Client   string            `yaml:"client" default:"cert.cn" enum:"cert.cn|cert.san.dns|cert.san.uri|cert.san.email|cert.san.ip|cert.fingerprint" doc:"Which name of the certificate is the principal and its client id."`
+	Attrs    map[string]string `yaml:"attrs" enum:"cert.cn|cert.o|cert.ou|cert.c|cert.st|cert.l|cert.serial|cert.issuer.cn|cert.san.dns|cert.san.uri|cert.san.email|cert.san.ip|cert.fingerprint" doc:"Attributes of the principal and the names of the certificate they are taken from; fingerprint is SHA-256 of the certificate in hexadecimal." example:"{ tenant: cert.o }"`
+	CRL      []string          `yaml:"crl" single:"true" unit:"file" doc:"Files with lists of revoked certificates (CRL), PEM or DER, of the authorities that sign client certificates: a client is refused whose certificate, or one of its chain, is on the list of its issuer. Read again with each reload. A list beyond its next update still counts, and a warning says so."`
 }
 
 // certWord is one name that can be taken from a certificate. Where there are several of a kind it is the first.
@@ -43,6 +47,13 @@ func certWords() []certWord {
 		}},
 		{"cert.issuer.cn", func(c *x509.Certificate) string { return c.Issuer.CommonName }},
 		{"cert.san.dns", func(c *x509.Certificate) string { return firstOf(c.DNSNames) }},
+		{"cert.fingerprint", fingerprint},
+		{"cert.san.ip", func(c *x509.Certificate) string {
+			if len(c.IPAddresses) == 0 {
+				return ""
+			}
+			return c.IPAddresses[0].String()
+		}},
 		{"cert.san.email", func(c *x509.Certificate) string { return firstOf(c.EmailAddresses) }},
 		{"cert.san.uri", func(c *x509.Certificate) string {
 			if len(c.URIs) == 0 || c.URIs[0] == nil {
@@ -51,6 +62,11 @@ func certWords() []certWord {
 			return c.URIs[0].String()
 		}},
 	}
+}
+
+func fingerprint(c *x509.Certificate) string {
+	sum := sha256.Sum256(c.Raw)
+	return hex.EncodeToString(sum[:])
 }
 
 func firstOf(s []string) string {
@@ -74,9 +90,13 @@ func findCertWord(word string) (func(c *x509.Certificate) string, error) {
 	return all[i].get, nil
 }
 
-// X509 admits the bearer of a verified client certificate. Immutable after New; safe for concurrent use.
+// X509 admits the bearer of a verified client certificate. Safe for concurrent use: immutable after New but for the list of
+// revoked certificates, which is replaced as a whole.
 type X509 struct {
 	listener string
+	crls     []string
+	meter    *Meter
+	revoked  atomic.Pointer[revoked]
 	client   func(c *x509.Certificate) string
 	attrs    []certAttr
 }
@@ -87,21 +107,21 @@ type certAttr struct {
 	get  func(c *x509.Certificate) string
 }
 
-// NewX509 returns the authenticator of a specification.
-func NewX509(spec X509Spec) (*X509, error) {
+// NewX509 returns the authenticator of a specification, its files read.
+func NewX509(spec X509Spec, env Environment) (*X509, error) {
 	word := spec.Client
 	switch word {
 	case "":
 		word = "cert.cn"
-	case "cert.cn", "cert.san.dns", "cert.san.uri", "cert.san.email":
+	case "cert.cn", "cert.san.dns", "cert.san.uri", "cert.san.email", "cert.san.ip", "cert.fingerprint":
 	default:
-		return nil, fmt.Errorf("x509: client must be cert.cn, cert.san.dns, cert.san.uri or cert.san.email, not %q", word)
+		return nil, fmt.Errorf("x509: client must be cert.cn, cert.fingerprint, or cert.san. with dns, uri, email or ip, not %q", word)
 	}
 	get, err := findCertWord(word)
 	if err != nil {
 		return nil, fmt.Errorf("x509: client: %w", err)
 	}
-	x := &X509{listener: spec.Listener, client: get}
+	x := &X509{listener: spec.Listener, client: get, crls: spec.CRL, meter: env.Meter}
 	for name, word := range spec.Attrs {
 		if !attrName(name) {
 			return nil, fmt.Errorf("x509: attrs: %q: %w", name, errAttrName)
@@ -112,7 +132,22 @@ func NewX509(spec X509Spec) (*X509, error) {
 		}
 		x.attrs = append(x.attrs, certAttr{name, get})
 	}
+	commit, err := x.Stage()
+	if err != nil {
+		return nil, err
+	}
+	commit()
 	return x, nil
+}
+
+// Stage reads the lists of revoked certificates again and returns what makes them take effect, which cannot fail. Connections
+// that are open stay.
+func (x *X509) Stage() (commit func(), err error) {
+	r, err := readRevoked(x.crls, x.meter)
+	if err != nil {
+		return nil, err
+	}
+	return func() { x.revoked.Store(r) }, nil
 }
 
 // Name is "x509".
@@ -123,10 +158,13 @@ func (x *X509) Slow() bool { return false }
 
 // Authenticate admits the peer under the name in its leaf certificate, which is its client id too. Without a certificate,
 // on another listener, and where the certificate lacks that name or holds it with control characters, the answer is
-// Unknown. An attribute that the certificate lacks is left out.
+// Unknown. An attribute that the certificate lacks is left out. Whose certificate is revoked is Refused.
 func (x *X509) Authenticate(_ context.Context, c *Credentials) (Principal, Decision, error) {
 	if len(c.Certificates) == 0 || x.listener != "" && x.listener != c.Listener {
 		return Principal{}, Unknown, nil
+	}
+	if x.revoked.Load().any(c.Certificates) {
+		return Principal{refusal: whyRevoked}, Refused, nil
 	}
 	leaf := c.Certificates[0]
 	name := x.client(leaf)

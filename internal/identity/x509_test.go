@@ -61,7 +61,7 @@ func TestX509(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			x, err := NewX509(tt.spec)
+			x, err := NewX509(tt.spec, Environment{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -77,7 +77,7 @@ func TestX509SpecErrors(t *testing.T) {
 	for _, spec := range []X509Spec{
 		{Client: "cert.o"}, {Client: "cn"}, {Attrs: map[string]string{"a": "cert.x"}}, {Attrs: map[string]string{"a/b": "cert.cn"}},
 	} {
-		if _, err := NewX509(spec); err == nil {
+		if _, err := NewX509(spec, Environment{}); err == nil {
 			t.Errorf("%+v: no error", spec)
 		}
 	}
