@@ -70,6 +70,9 @@ func newSite(t *testing.T, loops int, o Options) *site {
 	if err != nil {
 		t.Fatal(err)
 	}
+	for i := range loops {
+		eventually(t, "no front", func() bool { return s.s.fronts[i].Load() != nil })
+	}
 	s.addr = n.Addr().(*net.UDPAddr)
 	t.Cleanup(func() {
 		s.s.Close()

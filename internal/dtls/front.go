@@ -263,7 +263,7 @@ func (f *front) shaken(sh *shake, r *result) {
 	p.touch()
 	f.plan()
 	f.h.Open(p)
-	for _, b := range r.later {
+	for _, b := range sh.rest() {
 		f.Packet(sh.from, b)
 	}
 }

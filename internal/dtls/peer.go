@@ -97,6 +97,11 @@ func (p *Peer) record(from loop.PacketAddr, r *record, size int) {
 	}
 	if r.seq >= maxSeq || !p.keys.seen.fresh(r.seq) {
 		f.drop(dropReplayed)
+		if p.final != nil { // there are clients that repeat their Finished under its old number
+			if kind, b, ok := p.keys.rx.open(&f.scratch, r); ok && kind == typeHandshake {
+				p.finished(b)
+			}
+		}
 		return
 	}
 	kind, b, ok := p.keys.rx.open(&f.scratch, r)
@@ -119,14 +124,20 @@ func (p *Peer) record(from loop.PacketAddr, r *record, size int) {
 	case typeData:
 		p.final = nil
 		f.h.Data(p, b)
-	case typeHandshake: // the peer did not get our last flight; anything else is not done again
-		const finished = 20
-		if len(b) > 0 && b[0] == finished && p.final != nil && p.again < finalTimes {
-			p.again++
-			f.send(p.addr, p.final)
-		}
+	case typeHandshake:
+		p.finished(b)
 	case typeAlert:
 		p.alert(b)
+	}
+}
+
+// finished takes a handshake message: a Finished says that the peer did not get our last flight, which is sent again as it was
+// (RFC 6347, section 4.2.4). Anything else asks for a renegotiation, which is not done.
+func (p *Peer) finished(b []byte) {
+	const finished = 20
+	if len(b) > 0 && b[0] == finished && p.final != nil && p.proven && p.again < finalTimes {
+		p.again++
+		p.f.send(p.addr, p.final)
 	}
 }
 

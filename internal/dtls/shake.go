@@ -60,7 +60,6 @@ type result struct {
 	hasOwn  bool
 	peerCID []byte
 	final   []byte
-	later   [][]byte
 	err     error
 }
 
@@ -84,7 +83,7 @@ func (s *shake) take(b []byte) {
 	if s.final != nil {
 		q = &s.later
 	}
-	if s.over || len(*q) >= shakeDatagrams || s.waiting+len(b) > shakeBytes || s.total+len(b) > shakeTotal {
+	if s.over && s.final == nil || len(*q) >= shakeDatagrams || s.waiting+len(b) > shakeBytes || s.total+len(b) > shakeTotal {
 		s.f.s.n.dropped[dropHandshake].Inc()
 		return
 	}
@@ -92,6 +91,13 @@ func (s *shake) take(b []byte) {
 	s.total += len(b)
 	*q = append(*q, append([]byte(nil), b...))
 	s.ready.Signal()
+}
+
+// rest is what came after the handshake.
+func (s *shake) rest() [][]byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.later
 }
 
 // ReadFrom implements net.PacketConn.
@@ -195,7 +201,7 @@ func (s *shake) do() (r *result) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.over, s.mute = true, true
-		r.final, r.later, s.later, s.in = s.final, s.later, nil, nil
+		r.final, s.in = s.final, nil
 	}()
 	srv := s.f.s
 	opts, err := srv.libraryOptions(s.f.newCID)
