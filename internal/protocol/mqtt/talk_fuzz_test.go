@@ -105,10 +105,7 @@ func (c *crowd) step(m *crowdMember, op, x byte) {
 		m.send(m.todo[:n]) // maybe half a packet
 		m.todo = m.todo[n:]
 	case 8:
-		for _, id := range m.rel {
-			m.send(wire.AppendAck(nil, v, wire.PUBREL, id, wire.Success, ""))
-		}
-		m.rel = nil
+		m.release(v)
 	case 9:
 		m.send(authBy([]wire.Reason{goOn, again}[x&1], []string{"QUIZ", "OTHER", "QUIZ", "QUIZ"}[x>>1&3], []string{"I am anna", "x", "I am anna", ""}[x>>3&3]))
 	case 10:
@@ -141,6 +138,17 @@ func (m *crowdMember) hello(x byte) {
 		k.AuthMethod, k.HasAuthMethod = []byte("QUIZ"), true
 	}
 	m.send(wire.AppendConnect(nil, &k))
+}
+
+// release ends the exchanges of what was received. One that was begun again under the same id ends with it.
+func (m *crowdMember) release(v wire.Version) {
+	for _, id := range m.rel {
+		m.send(wire.AppendAck(nil, v, wire.PUBREL, id, wire.Success, ""))
+		if m.asked[id] == 2 {
+			delete(m.asked, id)
+		}
+	}
+	m.rel = nil
 }
 
 func (m *crowdMember) publish(x byte) {
@@ -246,10 +254,7 @@ func (c *crowd) end() {
 		for i := range c.members {
 			m := &c.members[i]
 			if m.phase == phOpen {
-				for _, id := range m.rel {
-					m.send(wire.AppendAck(nil, m.machine.version, wire.PUBREL, id, wire.Success, ""))
-				}
-				m.rel = nil
+				m.release(m.machine.version)
 				m.send(m.todo)
 				m.todo = nil
 				m.send(wire.AppendPingreq(nil))
