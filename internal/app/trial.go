@@ -46,12 +46,12 @@ type GivenSpec struct {
 
 // ExpectSpec is what becomes of the event of a test. Immutable after it is read.
 type ExpectSpec struct {
-	Denied  string              `yaml:"denied" doc:"The policy that refuses or drops the event: acl, limit, topic_guard, rewrite:NAME."`
-	Routes  *[]string           `yaml:"routes" doc:"The routes that take it, in order."`
-	Pools   map[string]PoolWant `yaml:"pools" doc:"How many events each pool gets; pools that are not named get none."`
-	Topic   string              `yaml:"topic" unit:"topic" doc:"Its topic when it is routed."`
-	Class   *string             `yaml:"class" doc:"The device class of the client; empty: none."`
-	Outcome string              `yaml:"outcome" doc:"What the publisher is told: accepted, no_match, unauthorized, ..."`
+	Denied  string               `yaml:"denied" doc:"The policy that refuses or drops the event: acl, limit, topic_guard, rewrite:NAME."`
+	Routes  *[]string            `yaml:"routes" doc:"The routes that take it, in order."`
+	Pools   *map[string]PoolWant `yaml:"pools" doc:"How many events each pool gets; pools that are not named get none."`
+	Topic   string               `yaml:"topic" unit:"topic" doc:"Its topic when it is routed."`
+	Class   *string              `yaml:"class" doc:"The device class of the client; empty: none."`
+	Outcome string               `yaml:"outcome" doc:"What the publisher is told: accepted, no_match, unauthorized, ..."`
 }
 
 // Validate wants an expectation that says something and does not contradict itself.
@@ -264,7 +264,9 @@ func (s *ExpectSpec) unknown(snap *config.Snapshot) (out []string) {
 	if s.Routes != nil {
 		check("routes", "route", *s.Routes)
 	}
-	check("pools", "pool", slices.Sorted(maps.Keys(s.Pools)))
+	if s.Pools != nil {
+		check("pools", "pool", slices.Sorted(maps.Keys(*s.Pools)))
+	}
 	if s.Class != nil && *s.Class != "" {
 		check("devices", "device class", []string{*s.Class})
 	}
@@ -307,10 +309,10 @@ func (s *ExpectSpec) compare(r *tap.Record, class string) (out []string) {
 			fail("expected topic %s, got %s", s.Topic, topic)
 		}
 		if s.Pools != nil {
-			names := slices.AppendSeq(slices.Collect(maps.Keys(s.Pools)), maps.Keys(pools))
+			names := slices.AppendSeq(slices.Collect(maps.Keys(*s.Pools)), maps.Keys(pools))
 			slices.Sort(names)
 			for _, n := range slices.Compact(names) {
-				if want, got := s.Pools[n].Count, pools[n]; want != got {
+				if want, got := (*s.Pools)[n].Count, pools[n]; want != got {
 					fail("expected pool %s to get %s, it gets %d", n, plural(want, "event", "events"), got)
 				}
 			}

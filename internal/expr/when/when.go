@@ -13,6 +13,8 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync/atomic"
+	"time"
 
 	"github.com/windrose-edc/windrose/internal/config"
 	"github.com/windrose-edc/windrose/internal/event"
@@ -96,7 +98,7 @@ func (c *Compiler) Compile(t Text, p Place) (*Condition, error) {
 		}
 		c.done[k] = pred
 	}
-	w := &Condition{pred: pred, kind: p.Kind, name: p.Name, key: "condition/" + p.Kind + "/" + p.Name, log: c.log}
+	w := &Condition{pred: pred, kind: p.Kind, name: p.Name, key: "condition/" + p.Kind + "/" + p.Name, log: c.log, told: new(atomic.Int64)}
 	if len(o.Captures) > 0 {
 		w.pattern = p.Pattern
 	}
@@ -118,7 +120,7 @@ func placed(t Text, err error) error {
 	return out
 }
 
-// Condition is a compiled `when:`. Immutable after Compile; safe for concurrent use. A nil Condition always holds.
+// Condition is a compiled `when:`. Immutable after Compile but for when it told the log; safe for concurrent use. A nil Condition always holds.
 type Condition struct {
 	pred    *expr.Predicate
 	pattern *event.Pattern // whose captures it names; nil: none
@@ -127,6 +129,7 @@ type Condition struct {
 	key     string // of its lines in the log
 	failed  *observe.Counter
 	log     *observe.LimitedLogger
+	told    *atomic.Int64 // when the log was told last
 }
 
 // Holds says whether the condition holds for what in looks at. The error says why it has no answer; ok is false then, and the
@@ -150,6 +153,9 @@ func (c *Condition) Failed(in *expr.Input, err error) {
 		return
 	}
 	c.failed.Inc()
+	if c.log == nil || !c.due(in.Now) {
+		return
+	}
 	client := ""
 	switch {
 	case in.Client != nil:
@@ -159,6 +165,15 @@ func (c *Condition) Failed(in *expr.Input, err error) {
 	}
 	c.log.Warn(c.key, "a condition has no answer", slog.String("of", c.kind+" "+c.name), slog.String("when", c.pred.Src()),
 		slog.String("client", client), slog.String("error", err.Error()))
+}
+
+// tellEvery is how often one condition tells the log that it has no answer: clients can provoke that with each event.
+const tellEvery = int64(time.Second)
+
+// due says whether the log is to be told now, Unix nanoseconds.
+func (c *Condition) due(now int64) bool {
+	last := c.told.Load()
+	return (last == 0 || now-last >= tellEvery || now < last) && c.told.CompareAndSwap(last, now)
 }
 
 // Src is the condition as it was written.
