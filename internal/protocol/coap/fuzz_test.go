@@ -1,6 +1,7 @@
 package coap
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -27,6 +28,24 @@ func FuzzDatagrams(f *testing.F) {
 	watch := wire.Append(nil, &wire.Message{Code: wire.GET, ID: 4, Token: []byte{9}, Options: obs})
 	f.Add(frame(1, get, put, get, up, watch))
 	f.Add(frame(2, watch, wire.AppendEmpty(nil, wire.CON, 7), wire.AppendEmpty(nil, wire.RST, 7)))
+	for _, script := range scripts(f) { // what the scripts send, one after the other
+		var all []byte
+		for _, l := range strings.Split(script, "\n") {
+			port, what, ok := strings.Cut(l, "> ")
+			d, wait := strings.CutPrefix(l, "wait ")
+			switch {
+			case strings.HasPrefix(l, "prove "):
+				all = append(all, frame(1, proof(&echoKey{1}, 1, simStart))...)
+			case wait:
+				if d, err := time.ParseDuration(d); err == nil && d >= time.Second {
+					all = append(all, frame(255, make([]byte, d/time.Second))...)
+				}
+			case ok && len(port) < 4 && !strings.Contains(what, "$"):
+				all = append(all, frame(byte(num(f, port)), parse(f, what))...)
+			}
+		}
+		f.Add(all)
+	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		n := newSim(t, func(s *ListenerSpec, _ *[]policy.Policy) {
 			s.Peers, s.Duplicates, s.MaxBody, s.TransferBytes = 16, 1024, 1024, 4096

@@ -133,7 +133,22 @@ func TestNetwork(t *testing.T) {
 			for _, p := range n.sent() {
 				w.put(now, flying{port: int(p.peer.Port()), b: p.b})
 			}
-			n.advance(5 * time.Millisecond)
+			next := now + int64(100*time.Second) // nothing happens before then
+			for _, d := range ds {
+				if !d.over {
+					next = min(next, d.due)
+				}
+			}
+			if len(w.air) > 0 {
+				next = min(next, w.air[0].at)
+			}
+			if len(settles) > 0 {
+				next = min(next, settles[0])
+			}
+			if at, ok := n.next(); ok {
+				next = min(next, at)
+			}
+			n.advance(time.Duration(max(next-now, tick)))
 		}
 		count := map[string]int{}
 		for _, e := range n.took.events {

@@ -88,7 +88,7 @@ func show(m *wire.Message) string {
 }
 
 // parse makes a message of the words of a script.
-func parse(t *testing.T, line string) []byte {
+func parse(t testing.TB, line string) []byte {
 	t.Helper()
 	line, payload, has := strings.Cut(line, " :")
 	f := strings.Fields(line)
@@ -151,7 +151,7 @@ func parse(t *testing.T, line string) []byte {
 }
 
 // expand makes 100 x of @x*100.
-func expand(t *testing.T, s string) string {
+func expand(t testing.TB, s string) string {
 	t.Helper()
 	if !strings.HasPrefix(s, "@") {
 		return s
@@ -160,7 +160,7 @@ func expand(t *testing.T, s string) string {
 	return strings.Repeat(c, num(t, n))
 }
 
-func num(t *testing.T, s string) int {
+func num(t testing.TB, s string) int {
 	t.Helper()
 	n, err := strconv.Atoi(s)
 	if err != nil {
@@ -177,19 +177,27 @@ type script struct {
 	got  []packet
 }
 
-func TestScripts(t *testing.T) {
+// scripts are the texts of all scripts, by name.
+func scripts(t testing.TB) map[string]string {
+	t.Helper()
 	files, err := filepath.Glob("testdata/script/*.txt")
 	if err != nil || len(files) == 0 {
 		t.Fatal("no scripts", err)
 	}
+	m := map[string]string{}
 	for _, f := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(f), ".txt"), func(t *testing.T) {
-			text, err := os.ReadFile(f)
-			if err != nil {
-				t.Fatal(err)
-			}
-			runScript(t, string(text))
-		})
+		text, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m[strings.TrimSuffix(filepath.Base(f), ".txt")] = string(text)
+	}
+	return m
+}
+
+func TestScripts(t *testing.T) {
+	for name, text := range scripts(t) {
+		t.Run(name, func(t *testing.T) { runScript(t, text) })
 	}
 }
 
@@ -289,11 +297,9 @@ func (s *script) step(line int, l string) {
 		s.n.took.events = nil
 	case "prove": // the peer shows that it is reachable
 		port := num(s.t, f[1])
-		e := s.n.desk.echo.append(nil, from(port).AddrPort, s.n.loop.now)
-		o := wire.AppendOption(nil, 0, wire.URIPath, []byte("ps"))
-		o = wire.AppendOption(o, wire.URIPath, wire.URIPath, []byte("none"))
-		o = wire.AppendOption(o, wire.URIPath, wire.Echo, e)
-		s.n.ask(port, &wire.Message{Type: wire.CON, Code: wire.GET, ID: 65000, Options: o})
+		s.n.sent()
+		s.n.packet(port, proof(s.n.desk.echo, port, s.n.loop.now))
+		s.n.sent()
 	case "peers":
 		if n := len(s.n.gram.peers); n != num(s.t, f[1]) {
 			s.t.Errorf("line %d: %d peers are known, want %s", line, n, f[1])
@@ -359,4 +365,12 @@ func (d deny) verdict(topic []byte) policy.Verdict {
 		return policy.Verdict{Kind: policy.Reject, Outcome: event.Unauthorized}
 	}
 	return policy.Verdict{}
+}
+
+// proof is a request by which a peer shows that it is reachable.
+func proof(k *echoKey, port int, now int64) []byte {
+	o := wire.AppendOption(nil, 0, wire.URIPath, []byte("ps"))
+	o = wire.AppendOption(o, wire.URIPath, wire.URIPath, []byte("none"))
+	o = wire.AppendOption(o, wire.URIPath, wire.Echo, k.append(nil, from(port).AddrPort, now))
+	return wire.Append(nil, &wire.Message{Type: wire.CON, Code: wire.GET, ID: 65000, Options: o})
 }

@@ -25,6 +25,9 @@ type simT interface {
 	Cleanup(f func())
 }
 
+// simStart is when simulated nodes begin.
+const simStart = int64(1_700_000_000_000_000_000)
+
 // tick is the resolution of timers.
 const tick = int64(time.Millisecond)
 
@@ -110,7 +113,7 @@ func (nothing) Dead(*event.Kept, string, string) {}
 // newSim makes a node. Whoever is not admitted there is told so.
 func newSim(t simT, change func(s *ListenerSpec, ps *[]policy.Policy)) *simNode {
 	t.Helper()
-	now := int64(1_700_000_000_000_000_000)
+	now := simStart
 	n := &simNode{t: t, index: route.NewIndex(route.IndexOptions{Interval: -1}), spec: DefaultListener()}
 	n.loop = &simLoop{now: now, wheel: loop.NewWheel(now), armed: map[*loop.Timer]int64{}}
 	ctx, cancel := context.WithCancel(context.Background())
