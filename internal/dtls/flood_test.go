@@ -160,6 +160,8 @@ func TestHalfOpenHandshakesAreBounded(t *testing.T) {
 	if n := s.s.n.refused[refusedTimeout].Value(); n != 20 {
 		t.Errorf("%d timed out", n)
 	}
+	s.s.mu.Lock()
+	defer s.s.mu.Unlock()
 	if len(s.s.byPrefix) != 0 {
 		t.Error("prefixes stay")
 	}
