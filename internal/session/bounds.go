@@ -1,33 +1,52 @@
 package session
 
-import "sync/atomic"
+import (
+	"sync"
+	"sync/atomic"
+)
 
-// Bounds are what a listener sets in place of the node's limits; where a value is 0 the node's holds. Immutable, except the
-// count; safe for concurrent use.
+// Bounds are what a listener sets in place of the node's limits; where a value is 0 the node's holds. Immutable.
 type Bounds struct {
 	Queue         int
 	QueueBytes    int64
 	Window        int
 	Receive       int
 	Subscriptions int
-	Sessions      int // sessions that were opened by the listener; 0: no bound of its own
-
-	sessions atomic.Int64
+	Sessions      int // sessions that were opened by the listener, by its name; 0: no bound of its own
 }
 
-// enter counts a session; it reports false, and counts none, when there are as many as may be.
-func (b *Bounds) enter() bool {
-	if b == nil || b.sessions.Add(1) <= int64(b.Sessions) || b.Sessions == 0 {
-		return true
-	}
-	b.sessions.Add(-1)
-	return false
+// origins count the sessions that each listener opened. They go by name: a listener that a reload replaces goes on with the
+// sessions of the one before it. Guarded by mu; the counts are atomics.
+type origins struct {
+	mu sync.Mutex
+	n  map[string]*atomic.Int64
 }
 
-func (b *Bounds) leave() {
-	if b != nil {
-		b.sessions.Add(-1)
+// enter counts a session of that listener and returns its count; ok is false, and none is counted, when there are as many as
+// may be.
+func (o *origins) enter(listener string, b *Bounds) (n *atomic.Int64, ok bool) {
+	o.mu.Lock()
+	n = o.n[listener]
+	if n == nil {
+		if o.n == nil {
+			o.n = make(map[string]*atomic.Int64)
+		}
+		n = new(atomic.Int64)
+		o.n[listener] = n
 	}
+	o.mu.Unlock()
+	if n.Add(1) <= int64(b.max()) || b.max() == 0 {
+		return n, true
+	}
+	n.Add(-1)
+	return nil, false
+}
+
+func (b *Bounds) max() int {
+	if b == nil {
+		return 0
+	}
+	return b.Sessions
 }
 
 func (s *Session) maxQueue() int {

@@ -42,6 +42,7 @@ type Shared struct {
 
 	live atomic.Pointer[Limits] // in place of Limits; nil: those
 	door door
+	from origins
 }
 
 // SetLimits changes the limits: from the next turn of each loop on. What is above a new limit stays; the window of a
@@ -218,13 +219,14 @@ func (h *Host) create(hello *Hello) (*Session, error) {
 	if m := h.limits.Sessions; m > 0 && h.shared.Directory.Len() >= m {
 		return nil, ErrFull
 	}
-	if !hello.Bounds.enter() {
+	n, ok := h.shared.from.enter(hello.Origin.Listener, hello.Bounds)
+	if !ok {
 		return nil, ErrFull
 	}
-	s := &Session{ID: hello.ClientID, host: h, counted: hello.Bounds}
+	s := &Session{ID: hello.ClientID, host: h, counted: n}
 	t, ok := h.walk.Join(s)
 	if !ok {
-		hello.Bounds.leave()
+		n.Add(-1)
 		return nil, ErrFull
 	}
 	s.taker = t
@@ -419,7 +421,7 @@ func (h *Host) unsubscribeAll(s *Session) (cs []route.Change, gone []uint32) {
 func (h *Host) leave(s *Session, cs []route.Change, gone []uint32) {
 	i := route.Sub(uint64(s.taker) << 32).Slot()
 	h.slots[i] = nil
-	s.counted.leave()
+	s.counted.Add(-1)
 	h.walk.Leave(s.taker)
 	taker := s.taker
 	if len(cs) == 0 {

@@ -10,6 +10,8 @@
 package session
 
 import (
+	"sync/atomic"
+
 	"github.com/windrose-edc/windrose/internal/event"
 	"github.com/windrose-edc/windrose/internal/loop"
 	"github.com/windrose-edc/windrose/internal/policy"
@@ -80,11 +82,11 @@ type Session struct {
 	host    *Host
 	peer    Peer
 	taker   uint32
-	Expiry  uint32  // seconds after the connection ended; 0: at once; Never
-	bounds  *Bounds // of the listener of its connection; nil: none
-	counted *Bounds // of the listener that opened it
-	window  uint16  // how many deliveries with an acknowledgement may be open
-	gen     uint8   // of the taker number, for tickets
+	Expiry  uint32        // seconds after the connection ended; 0: at once; Never
+	bounds  *Bounds       // of the listener of its connection; nil: none
+	counted *atomic.Int64 // sessions of the listener that opened it
+	window  uint16        // how many deliveries with an acknowledgement may be open
+	gen     uint8         // of the taker number, for tickets
 	ended   bool
 	// leaving: the connection is to end after the walk that is under way
 	leaving bool

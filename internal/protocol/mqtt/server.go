@@ -13,6 +13,7 @@ import (
 	"github.com/windrose-edc/windrose/internal/observe"
 	"github.com/windrose-edc/windrose/internal/protocol/mqtt/wire"
 	"github.com/windrose-edc/windrose/internal/session"
+	"github.com/windrose-edc/windrose/internal/ws"
 )
 
 // Deps is what a server works with. Immutable; Auth is asked for each connection.
@@ -117,6 +118,7 @@ func (s *Server) closed(c *conn, err error) {
 
 func reasonOf(err error) string {
 	var we *wire.Error
+	var framing *ws.Error
 	switch {
 	case err == nil, errors.Is(err, errBye):
 		return endClient
@@ -145,6 +147,11 @@ func reasonOf(err error) string {
 	case errors.As(err, &we):
 		if why := refusedBy[we.Code]; why != "" {
 			return why
+		}
+		return endProtocol
+	case errors.As(err, &framing):
+		if framing.Code == ws.Policy {
+			return endRefused
 		}
 		return endProtocol
 	}
