@@ -127,7 +127,7 @@ auth: [ { users: { file: users.yaml } } ]
 			t.Fatal(err)
 		}
 	}
-	const said = "certificates and users were read again"
+	const said = "msg=reloaded"
 	hangup(said, 1)
 	fresh := client(t, n.mqtt(), hello{id: "fresh", user: "new", pass: "two", tls: conf()})
 	renewed := serial(fresh)
@@ -139,7 +139,7 @@ auth: [ { users: { file: users.yaml } } ]
 	}
 	stay.ping()
 
-	// A broken certificate: it says so, and what was there goes on; so do the users that were read.
+	// A broken certificate: it says so, and all that was there goes on, the users too.
 	if err := os.WriteFile(filepath.Join(dir, "server.pem"), []byte("nonsense"), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -149,6 +149,17 @@ auth: [ { users: { file: users.yaml } } ]
 	if serial(again) != renewed {
 		t.Error("another certificate after a broken one was refused")
 	}
+	if got := code("old", "one"); got != 0 {
+		t.Errorf("the old password after a reload that was refused: %#x", got)
+	}
+	if got := code("old", "other"); got != 0x86 {
+		t.Errorf("the new password after a reload that was refused: %#x", got)
+	}
+
+	if err := makeCerts(dir, "pump-1"); err != nil {
+		t.Fatal(err)
+	}
+	hangup(said, 2)
 	if got := code("old", "one"); got != 0x86 {
 		t.Errorf("the old password after the change: %#x", got)
 	}

@@ -184,7 +184,14 @@ func (f *connectFlags) tls(host string) (*tls.Config, error) {
 	if (f.cert == "") != (f.key == "") {
 		return nil, usagef("--cert and --key go together")
 	}
-	return (&clienttls.Spec{CA: f.ca, Cert: f.cert, Key: f.key, ServerName: host, Insecure: f.insecure}).Config()
+	c, err := (&clienttls.Spec{CA: f.ca, Cert: f.cert, Key: f.key, ServerName: host, Insecure: f.insecure}).Config()
+	switch {
+	case errors.Is(err, clienttls.ErrCA):
+		return nil, fmt.Errorf("read --cafile: %w", err)
+	case errors.Is(err, clienttls.ErrCert):
+		return nil, fmt.Errorf("read --cert and --key: %w", err)
+	}
+	return c, err
 }
 
 // connect dials within the timeout.

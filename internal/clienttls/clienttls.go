@@ -24,26 +24,33 @@ type Spec struct {
 	Insecure   bool   `yaml:"insecure" default:"false" doc:"Accept any certificate. Only for tests: whoever is on the way can read and change events."`
 }
 
-// Config reads the files. Where ServerName is empty the caller, or who dials for it, fills it in. Errors name the file.
+// ErrCA and ErrCert say which files could not be used: the authorities, or the certificate with its key.
+var (
+	ErrCA   = errors.New("read authorities")
+	ErrCert = errors.New("read certificate and key")
+)
+
+// Config reads the files. Where ServerName is empty the caller, or who dials for it, fills it in. Errors name the file, and
+// are ErrCA or ErrCert.
 func (s *Spec) Config() (*tls.Config, error) {
 	c := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: s.ServerName, InsecureSkipVerify: s.Insecure} //nolint:gosec // the operator says so by name
 	if s.CA != "" {
 		pem, err := os.ReadFile(s.CA)
 		if err != nil {
-			return nil, fmt.Errorf("read authorities: %w", err)
+			return nil, fmt.Errorf("%w: %w", ErrCA, err)
 		}
 		c.RootCAs = x509.NewCertPool()
 		if !c.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("read authorities: no certificate in %q", s.CA)
+			return nil, fmt.Errorf("%w: %s: no certificate in it, want PEM", ErrCA, s.CA)
 		}
 	}
 	if (s.Cert == "") != (s.Key == "") {
-		return nil, errors.New("read certificate: cert and key go together")
+		return nil, fmt.Errorf("%w: cert and key go together", ErrCert)
 	}
 	if s.Cert != "" {
 		cert, err := tls.LoadX509KeyPair(s.Cert, s.Key)
 		if err != nil {
-			return nil, fmt.Errorf("read certificate: %w", err)
+			return nil, fmt.Errorf("%w: %w", ErrCert, err)
 		}
 		c.Certificates = []tls.Certificate{cert}
 	}

@@ -239,7 +239,7 @@ func (l *loader) unknownKinds(n *node, common reflect.Type, path string, kinds [
 			continue
 		}
 		fix := listNames("use one of", names)
-		if owner := l.kindWith(kinds, k.text); owner != "" {
+		if owner := l.kindWith(kinds, k.text); owner != "" && nearest(k.text, names) == "" {
 			l.fail(k.pos, path, "the type is missing before "+quoteShort(k.text), "write "+owner+": { "+k.text+": ... }")
 			continue
 		}
