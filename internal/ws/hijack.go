@@ -30,7 +30,8 @@ func (s *Server) Upgrade(w http.ResponseWriter, r *http.Request, take Take) {
 	h.fields = append(h.fields, field{"host", r.Host})
 	t := s.terms
 	if len(t.origins) == 0 { // what answers there asks nobody who comes from this machine: pages of others must not
-		t.origins = []string{"http://" + r.Host}
+		// https too: a proxy may speak TLS before it, and paho for Python says https whatever it speaks.
+		t.origins = []string{"http://" + r.Host, "https://" + r.Host}
 	}
 	a, refusal := t.request(r.Method, r.URL.RequestURI(), r.Proto, &h)
 	if refusal == nil && (r.ContentLength != 0 || len(r.TransferEncoding) > 0) {

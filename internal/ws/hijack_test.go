@@ -73,7 +73,7 @@ func TestUpgradeOfHTTP(t *testing.T) {
 		{request("GET / HTTP/1.1"), 200}, {request("GET /other HTTP/1.1"), 200}, {request("Upgrade:-", "Connection: close"), 426},
 		{request("Sec-WebSocket-Version: 8"), 426}, {request("Sec-WebSocket-Key: x"), 400}, {request("Sec-WebSocket-Protocol: x"), 400},
 		{request("POST /mqtt HTTP/1.1", "+Content-Length: 0"), 405}, {request("+Content-Length: 1") + "x", 400},
-		{request("+Origin: http://other"), 403}, {request("+Origin: http://broker.example"), 101},
+		{request("+Origin: http://other"), 403}, {request("+Origin: http://broker.example"), 101}, {request("+Origin: https://broker.example"), 101}, {request("+Origin: https://other"), 403},
 	} {
 		_, r := ask(x.text)
 		res, err := http.ReadResponse(r, nil)
