@@ -5,7 +5,7 @@ set -u
 export PATH="$PATH:/usr/sbin:/sbin"
 
 missing() {
-	for pair in mosquitto:mosquitto mosquitto_pub:mosquitto-clients mosquitto_sub:mosquitto-clients ip:iproute2 nft:nftables promtool:prometheus; do
+	for pair in mosquitto:mosquitto mosquitto_pub:mosquitto-clients mosquitto_sub:mosquitto-clients coap-client-openssl:libcoap3-bin ip:iproute2 nft:nftables promtool:prometheus; do
 		command -v "${pair%%:*}" >/dev/null 2>&1 || echo "${pair##*:}"
 	done | sort -u
 	{ [ -x /usr/bin/python3 ] && /usr/bin/python3 -c 'import paho.mqtt.client' 2>/dev/null; } || echo python3-paho-mqtt
