@@ -2,6 +2,7 @@ package app
 
 import (
 	"fmt"
+	"hash/fnv"
 
 	"github.com/windrose-edc/windrose/internal/config"
 	"github.com/windrose-edc/windrose/internal/destination/webhook"
@@ -92,7 +93,7 @@ func mqttListener(n *graph, name string, spec any) (*listener, error) {
 func coapListener(n *graph, name string, spec any) (*listener, error) {
 	s := spec.(*coap.ListenerSpec)
 	srv, err := coap.NewServer(name, *s, coap.Deps{Loops: n.group.Loops(), Hosts: n.hosts, Retained: n.retained, Auth: n.authChain, Chain: n.node.chain,
-		Metrics: n.metrics, Logger: n.logFor("coap")})
+		Metrics: n.metrics, Logger: n.logFor("coap"), Security: coap.Security{TLS: n.tls[s.TLS], Node: shortID(n.id)}})
 	if err != nil {
 		return nil, err
 	}
@@ -100,6 +101,14 @@ func coapListener(n *graph, name string, spec any) (*listener, error) {
 		return &listener{packets: srv, spec: s.Spec, anonymous: s.Anonymous}, nil
 	}
 	return &listener{accept: srv.Accept, spec: s.Spec, anonymous: s.Anonymous}, nil
+}
+
+// shortID is a node's id in the two bytes that a DTLS Connection ID has for it.
+func shortID(node string) uint16 {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(node))
+	v := h.Sum32()
+	return uint16(v>>16) ^ uint16(v)
 }
 
 func mqttSaid(spec any, version string, qos event.QoS, o event.Outcome, byPolicy bool) string {

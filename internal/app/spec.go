@@ -233,7 +233,7 @@ func authKinds() []config.Kind {
 		{Name: "x509", Doc: "Client certificates.", Spec: identity.X509Spec{}},
 		{Name: "jwt", Doc: "Signed tokens (JWT), shown as the password or by enhanced authentication with the method JWT; the connection ends when the token does.", Spec: identity.JWTSpec{}},
 		{Name: "http", Doc: "An HTTP endpoint that is asked, its answers remembered; without an answer only clients get in that it has allowed before.", Spec: identity.CalloutSpec{}},
-		{Name: "psk", Doc: "Pre-shared keys. No protocol of this version has handshakes with them: nobody is admitted by this entry yet.", Spec: identity.PSKSpec{}},
+		{Name: "psk", Doc: "Pre-shared keys of DTLS handshakes: the identity is the principal. Listeners of transport dtls name the tables.", Spec: identity.PSKSpec{}},
 	}
 }
 

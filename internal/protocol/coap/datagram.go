@@ -4,7 +4,6 @@ import (
 	"net/netip"
 	"time"
 
-	"github.com/windrose-edc/windrose/internal/identity"
 	"github.com/windrose-edc/windrose/internal/loop"
 	"github.com/windrose-edc/windrose/internal/protocol/coap/wire"
 	"github.com/windrose-edc/windrose/internal/session"
@@ -34,6 +33,8 @@ type datagrams struct {
 	x     exchange // of the request that is taken
 	out   []byte
 	admit func(netip.Addr) bool // nil: everybody
+
+	secure *secured // nil: datagrams are not protected
 }
 
 func newDatagrams(d *desk, send func(to loop.PacketAddr, b []byte)) *datagrams {
@@ -43,7 +44,7 @@ func newDatagrams(d *desk, send func(to loop.PacketAddr, b []byte)) *datagrams {
 // Packet implements loop.PacketHandler. What must not be answered is not: resets, acknowledgements, responses, other versions,
 // and what is too short to say what it is (RFC 7252, sections 3 and 4.2).
 func (g *datagrams) Packet(from loop.PacketAddr, b []byte) {
-	if g.admit != nil && !g.admit(from.Addr().Unmap()) {
+	if g.secure == nil && g.admit != nil && !g.admit(from.Addr().Unmap()) {
 		g.n.refused.Inc()
 		return
 	}
@@ -119,7 +120,7 @@ func (g *datagrams) request(from loop.PacketAddr, m *wire.Message, size int) {
 		}
 	}
 	if v, ok := m.Options.Usable(wire.Echo); ok && !p.proven {
-		p.proven = g.echo.fresh(v, from.AddrPort, now)
+		p.proven = g.echo.fresh(v, g.place(from.AddrPort), now)
 	}
 	if !x.get {
 		life := exchangeLifetime
@@ -187,13 +188,13 @@ func (g *datagrams) refuse(from loop.PacketAddr, p *peer, x *exchange, r *reply)
 // meet makes a peer of an address. From three quarters of the bound on only of one that shows that it is reachable, so that
 // forged addresses cannot fill the table.
 func (g *datagrams) meet(from loop.PacketAddr, m *wire.Message, now int64, size int) (*peer, *reply) {
-	proven := false
-	if v, ok := m.Options.Usable(wire.Echo); ok {
-		proven = g.echo.fresh(v, from.AddrPort, now)
+	id, cred, proven := g.stranger(from.AddrPort)
+	if v, ok := m.Options.Usable(wire.Echo); ok && !proven {
+		proven = g.echo.fresh(v, cred.Remote, now)
 	}
 	if !proven && len(g.peers) >= g.cfg.peers/4*3 {
 		g.n.echoes.Inc()
-		return nil, g.challenge(from.AddrPort, now)
+		return nil, g.challenge(cred.Remote, now)
 	}
 	if len(g.peers) >= g.cfg.peers && !g.makeRoom() {
 		g.n.refused.Inc()
@@ -202,7 +203,7 @@ func (g *datagrams) meet(from loop.PacketAddr, m *wire.Message, now int64, size 
 	p := &peer{g: g, addr: from, proven: proven, mid: uint16(g.chance.Uint32())}
 	p.d, p.via = g.desk, p
 	p.timer.Init(p)
-	if why := p.open("coap:"+g.cfg.name+"/"+from.AddrPort.String(), &identity.Credentials{Remote: from.AddrPort}, 1); why != nil {
+	if why := p.open("coap:"+g.cfg.name+"/"+id, &cred, 1); why != nil {
 		return nil, why
 	}
 	g.peers[from.AddrPort] = p

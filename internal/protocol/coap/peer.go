@@ -152,7 +152,7 @@ func (p *peer) answer(x *exchange, r *reply) {
 // ask is the reply that has the client show that it is reachable.
 func (p *peer) ask() *reply {
 	p.g.n.echoes.Inc()
-	return p.g.challenge(p.addr.AddrPort, p.g.host.Now())
+	return p.g.challenge(p.g.place(p.addr.AddrPort), p.g.host.Now())
 }
 
 // notify implements carrier.
@@ -360,6 +360,7 @@ const (
 	endStopped = "stopped"
 	endTaken   = "taken_over"
 	endKicked  = "kicked"
+	endClosed  = "closed"
 )
 
 // endings are the words for what took the session away.
@@ -380,6 +381,9 @@ func (p *peer) end(w session.Why) {
 		}
 	}
 	p.forget(endings[w])
+	if p.g.secure != nil {
+		p.g.secure.hangUp(p.addr.AddrPort)
+	}
 }
 
 // forget drops all that is known of the peer.
@@ -397,6 +401,6 @@ func (p *peer) forget(why string) {
 
 // describe implements carrier.
 func (p *peer) describe(f *session.PeerFacts) {
-	f.Protocol, f.Remote = "CoAP", p.addr.AddrPort
+	f.Protocol, f.Remote = "CoAP", p.g.place(p.addr.AddrPort)
 	f.KeepAlive = time.Duration(0)
 }

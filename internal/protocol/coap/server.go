@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/windrose-edc/windrose/internal/dtls"
 	"github.com/windrose-edc/windrose/internal/identity"
 	"github.com/windrose-edc/windrose/internal/loop"
 	"github.com/windrose-edc/windrose/internal/observe"
@@ -25,6 +26,7 @@ type Deps struct {
 	Chain    func() *policy.Chain
 	Metrics  *observe.Registry
 	Logger   *slog.Logger
+	Security Security // of transport dtls
 }
 
 // Server is a CoAP listener's protocol end. Immutable after NewServer except its counters; safe for concurrent use.
@@ -36,6 +38,7 @@ type Server struct {
 	grams []*datagrams // by loop; nil: no socket yet. Each is touched on its loop only
 	n     *counters
 	admit func(netip.Addr) bool // nil: everybody
+	dtls  *dtls.Server          // nil: another transport
 }
 
 // counters are what a listener counts, on all loops. Safe for concurrent use.
@@ -99,6 +102,11 @@ func NewServer(name string, spec ListenerSpec, d Deps) (*Server, error) {
 		s.desks = append(s.desks, &desk{cfg: cfg, host: d.Hosts[i], retained: d.Retained, auth: d.Auth, chain: d.Chain, echo: &key, n: n,
 			chance: mathrand.New(mathrand.NewPCG(binary.LittleEndian.Uint64(seed[:]), binary.LittleEndian.Uint64(seed[8:])))})
 	}
+	if spec.Transport == overDTLS {
+		if err := s.secure(&spec); err != nil {
+			return nil, err
+		}
+	}
 	return s, nil
 }
 
@@ -108,6 +116,11 @@ func (s *Server) Packets(p *loop.Packets) loop.PacketHandler {
 	g := newDatagrams(s.desks[i], p.Send)
 	g.admit = s.admit
 	s.grams[i] = g
+	if s.dtls != nil {
+		g.secure = &secured{g: g, peers: make(map[netip.AddrPort]*dtls.Peer)}
+		g.send = g.secure.send
+		return &gate{g: g, next: s.dtls.Packets(p, g.secure)}
+	}
 	return g
 }
 
@@ -127,7 +140,7 @@ func (s *Server) Accept(c *loop.Conn) loop.Handler {
 // Peers is how many addresses are known. Any goroutine.
 func (s *Server) Peers() int64 { return s.n.peers.Value() }
 
-// Stop ends what is known of every peer, on each loop; it does not wait. Any goroutine.
+// Stop ends what is known of every peer, on each loop; it waits for handshakes only, which it ends. Not on a loop.
 func (s *Server) Stop() {
 	for i, l := range s.deps.Loops {
 		l.Post(func() {
@@ -135,6 +148,9 @@ func (s *Server) Stop() {
 				g.close(session.Removed)
 			}
 		})
+	}
+	if s.dtls != nil {
+		s.dtls.Close()
 	}
 }
 

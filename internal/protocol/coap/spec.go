@@ -14,6 +14,7 @@ import (
 	"math/bits"
 	"time"
 
+	"github.com/windrose-edc/windrose/internal/config"
 	"github.com/windrose-edc/windrose/internal/listen"
 	"github.com/windrose-edc/windrose/internal/session"
 )
@@ -22,7 +23,8 @@ import (
 type ListenerSpec struct {
 	listen.Spec `yaml:",inline"`
 
-	Transport     string        `yaml:"transport" enum:"udp|tcp" default:"udp" doc:"udp, or tcp (RFC 8323), which with tls is coaps+tcp."`
+	Transport     string        `yaml:"transport" enum:"udp|tcp|dtls" default:"udp" doc:"udp; dtls, with psk or tls or both; or tcp (RFC 8323), which with tls is coaps+tcp."`
+	PSK           config.Secret `yaml:"psk" unit:"secret" doc:"Table of pre-shared keys for transport dtls: lines identity:key, the key in hexadecimal. Who they are is said by auth, type psk."`
 	Anonymous     bool          `yaml:"anonymous" doc:"Admit clients that show no credentials."`
 	MaxBody       int           `yaml:"max_body" unit:"size" default:"256KiB" min:"1KiB" max:"64MiB" doc:"Largest body of a request, in blocks or whole; a larger one is answered with 4.13 and this size."`
 	Block         int           `yaml:"block" unit:"size" default:"1KiB" min:"16" max:"1KiB" doc:"Largest block that is sent: a power of two."`
@@ -38,17 +40,25 @@ type ListenerSpec struct {
 	Queue         int           `yaml:"queue" default:"0" min:"0" doc:"Events that may wait for one client. 0: that of sessions."`
 	QueueBytes    int64         `yaml:"queue_bytes" unit:"size" default:"0" min:"0" doc:"Bytes of events that may wait for one client. 0: that of sessions."`
 	Sessions      int           `yaml:"sessions" default:"0" min:"0" doc:"Sessions that may be opened by this listener. 0: no bound but that of sessions."`
+
+	ConnectionID        bool          `yaml:"connection_id" default:"true" doc:"Connection IDs for transport dtls (RFC 9146): a device that has one is known when its address changes."`
+	SleepsFor           time.Duration `yaml:"sleeps_for" default:"168h" min:"1m" doc:"How long a DTLS peer with a Connection ID may be silent before it must shake hands again; 15 minutes without."`
+	Handshakes          int           `yaml:"handshakes" default:"512" min:"1" doc:"DTLS handshakes that may be under way; only of addresses that answered a cookie."`
+	HandshakesPerPrefix int           `yaml:"handshakes_per_prefix" default:"64" min:"1" doc:"The same, of one /24 (IPv4) or /48 (IPv6)."`
 }
 
 // DefaultListener is a listener with the defaults of its fields.
 func DefaultListener() ListenerSpec {
 	return ListenerSpec{Transport: udp, MaxBody: 256 << 10, Block: 1 << 10, Transfers: 4, TransferBytes: 64 << 20, Observations: 64,
-		Peers: 100_000, Idle: 247 * time.Second, ObserverCheck: 5 * time.Minute, AckTimeout: 2 * time.Second, Retransmit: 4, Duplicates: 1 << 18}
+		Peers: 100_000, Idle: 247 * time.Second, ObserverCheck: 5 * time.Minute, AckTimeout: 2 * time.Second, Retransmit: 4, Duplicates: 1 << 18,
+		ConnectionID: true, SleepsFor: 7 * 24 * time.Hour, Handshakes: 512, HandshakesPerPrefix: 64}
 }
 
 const (
 	udp = "udp"
 	tcp = "tcp"
+
+	overDTLS = "dtls"
 )
 
 // Datagrams says whether the listener is one of packets.
@@ -86,11 +96,17 @@ func (s *ListenerSpec) settings(name string, loops int) (*settings, error) {
 	}
 	if s.Datagrams() {
 		switch {
-		case s.TLS != "":
-			return nil, errors.New("tls: transport udp has none; DTLS is not there yet")
+		case s.TLS != "" && s.Transport != overDTLS:
+			return nil, errors.New("tls: transport udp has none; say transport: dtls")
 		case s.ProxyProtocol:
 			return nil, errors.New("proxy_protocol: transport udp has none")
 		}
+	}
+	switch {
+	case s.Transport == overDTLS && s.PSK.IsZero() && s.TLS == "":
+		return nil, errors.New("transport: dtls needs psk, the table of pre-shared keys, or tls")
+	case s.Transport != overDTLS && !s.PSK.IsZero():
+		return nil, errors.New("psk: only transport dtls has pre-shared keys")
 	}
 	if s.WebSocket != nil {
 		return nil, errors.New("websocket: CoAP is not spoken over WebSocket")
