@@ -145,7 +145,7 @@ func (s *scratch) additional(kind byte, epoch uint16, seq uint64, id []byte, siz
 	return a
 }
 
-// window is the sliding window against replay (RFC 6347, section 4.1.2.6).
+// window is the sliding window against replay (RFC 6347, section 4.1.2.6). Owned by its peer.
 type window struct {
 	next uint64 // one more than the newest number
 	seen uint64 // bit i: next-1-i was there

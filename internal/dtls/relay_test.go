@@ -2,6 +2,7 @@ package dtls
 
 import (
 	"net"
+	"strings"
 	"sync"
 	"testing"
 )
@@ -94,4 +95,23 @@ func (r *relay) carryBack(u *net.UDPConn) {
 			_, _ = r.down.WriteToUDP(d, to)
 		}
 	}
+}
+
+// lockedBuffer is what a program wrote. Guarded by mu.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+// Write implements io.Writer.
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
 }
