@@ -271,6 +271,9 @@ func (s *Session) replay() {
 
 func (s *Session) sendRetained(k *event.Kept, sub route.Sub) {
 	ev := k.Event
+	if sub.NoLocal() && ev.From != nil && ev.From.Pool == "" && ev.From.Client == s.ID { // its own ([MQTT-3.8.3-3]), of whichever connection
+		return
+	}
 	if s.withheld(&ev) {
 		return
 	}

@@ -13,11 +13,14 @@ import (
 )
 
 // connect answers CONNECT (3.1) with a session or a refusal.
-func (m *machine) connect(first byte, body []byte) error {
+func (m *machine) connect(first byte, body, packet []byte) error {
 	c := wire.Connect{}
 	err := m.env.Scratch().dec.Connect(body, &c)
 	if err == nil {
 		err = wire.CheckFlagsOf(c.Version, first)
+	}
+	if err == nil && c.Version == wire.V5 && wire.Overlong(packet, body) {
+		err = wire.ErrOverlong
 	}
 	if v := c.Version; v == wire.V31 || v == wire.V311 || v == wire.V5 {
 		m.version = v
@@ -104,7 +107,10 @@ func (m *machine) badConnect(err error) error {
 
 func (m *machine) refuse(r wire.Reason) error {
 	m.refused = true
-	m.env.SetOut(wire.AppendConnack(m.env.Out(), m.version, false, r, nil))
+	b := m.env.Out()
+	if out := wire.AppendConnack(b, m.version, false, r, nil); m.maxSend == 0 || len(out)-len(b) <= int(m.maxSend) { // [MQTT-3.1.2-24]
+		m.env.SetOut(out)
+	}
 	m.close(&wire.Error{Code: r, Text: "connection refused: " + r.String()})
 	return nil
 }
@@ -171,7 +177,7 @@ func (m *machine) open() {
 		m.env.Move(home)
 		return
 	}
-	m.s, m.phase, m.hello = s, phOpen, nil
+	m.s, m.phase, m.hello, m.asked = s, phOpen, nil, h.asked != 0
 	m.keepAlive = h.keep
 	p := wire.ConnackProps{}
 	if m.version == wire.V5 {

@@ -78,6 +78,8 @@ type machine struct {
 	aliases   *[]aliased // of the client, by number; nil: none yet
 	sent      *outAliases
 	aliasMax  uint16 // aliases that the client takes from us; 0: none
+	part      uint16 // KiB that are here of a packet that is not complete, modulo 65,536
+	asked     bool   // CONNECT asked for a session that outlives its connection
 	hold      *held  // publishes that wait; nil: none
 	hello     *hello // until the session is open
 	enh       *enhanced
@@ -132,9 +134,7 @@ func (m *machine) wake(at int64) {
 
 // feed takes what arrived and returns how much of it was used. The rest must come again, in front of what follows it.
 func (m *machine) feed(b []byte) (n int, err error) {
-	if m.phase != phConnect && m.phase != phAuth { // what trickles in before CONNECT is complete wins no time
-		m.lastIn = m.env.Now()
-	}
+	defer func() { m.heard(n, len(b)-n) }()
 	for n < len(b) {
 		if m.phase == phWait || m.phase == phBye || m.phase == phClosed || m.paused {
 			if m.phase == phBye || m.phase == phClosed {
@@ -150,6 +150,10 @@ func (m *machine) feed(b []byte) (n int, err error) {
 		if k == 0 {
 			return n, nil
 		}
+		if m.version == wire.V5 && wire.Overlong(b[n:n+k], body) { // of CONNECT: see connect
+			m.fail(wire.ErrOverlong)
+			return n, nil
+		}
 		used, err := m.step(first, body, b[n:n+k])
 		if err != nil {
 			m.fail(err)
@@ -163,6 +167,17 @@ func (m *machine) feed(b []byte) (n int, err error) {
 	return n, nil
 }
 
+// heard notes that used bytes of packets arrived, and that rest bytes are there of one that is not complete. The keep alive
+// asks for whole packets ([MQTT-3.1.2-22]): half of one counts for each KiB that arrives of it, so that a large packet has
+// the time that it needs, and who trickles does not live for ever. Before CONNECT nothing wins time.
+func (m *machine) heard(used, rest int) {
+	part := uint16(rest >> 10)
+	if m.phase != phConnect && m.phase != phAuth && (used > 0 || part != m.part) {
+		m.lastIn = m.env.Now()
+	}
+	m.part = part
+}
+
 // step takes one packet. used is false when it cannot be taken now and must come again.
 func (m *machine) step(first byte, body, packet []byte) (used bool, err error) {
 	kind := wire.KindOf(first)
@@ -170,7 +185,7 @@ func (m *machine) step(first byte, body, packet []byte) (used bool, err error) {
 		if kind != wire.CONNECT {
 			return false, errNotConnect
 		}
-		return true, m.connect(first, body)
+		return true, m.connect(first, body, packet)
 	}
 	if err := wire.CheckFlagsOf(m.version, first); err != nil {
 		return false, err
@@ -354,7 +369,7 @@ func (m *machine) disconnect(body []byte) error {
 		return err
 	}
 	if d.HasSessionExpiry {
-		if m.s.Expiry == 0 && d.SessionExpiry != 0 {
+		if !m.asked && d.SessionExpiry != 0 {
 			return &wire.Error{Code: wire.ProtocolError, Text: "session expiry raised from 0"}
 		}
 		m.s.SetExpiry(min(d.SessionExpiry, m.cfg.expiry))

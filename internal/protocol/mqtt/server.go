@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"slices"
+	"syscall"
 	"time"
 
 	"github.com/windrose-edc/windrose/internal/identity"
@@ -122,7 +123,7 @@ func reasonOf(err error) string {
 	switch {
 	case err == nil, errors.Is(err, errBye):
 		return endClient
-	case errors.Is(err, io.EOF):
+	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
 		return endEOF
 	case errors.Is(err, errKeepAlive):
 		return endKeepAlive

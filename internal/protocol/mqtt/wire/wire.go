@@ -120,6 +120,7 @@ const (
 var (
 	ErrTooLarge = &Error{PacketTooLarge, "packet larger than allowed"}
 	ErrLength   = &Error{MalformedPacket, "remaining length longer than four bytes"}
+	ErrOverlong = &Error{MalformedPacket, "remaining length longer than it need be"}
 	ErrFlags    = &Error{MalformedPacket, "reserved flags of the fixed header set"}
 	ErrKind     = &Error{ProtocolError, "packet type not allowed here"}
 	ErrNotEmpty = &Error{MalformedPacket, "packet has a body where none is allowed"}
@@ -154,6 +155,13 @@ func Next(b []byte, limit uint32) (first byte, body []byte, n int, err error) {
 		return 0, nil, 0, nil
 	}
 	return b[0], b[head:n:n], n, nil
+}
+
+// Overlong says whether the Remaining Length of a packet that Next split off is encoded in more bytes than it need be. MQTT 5
+// forbids that [MQTT-1.5.5-1]; 3.x does not, and there are devices that reserve room for it.
+func Overlong(packet, body []byte) bool {
+	head := len(packet) - len(body)
+	return head > 2 && packet[head-1] == 0
 }
 
 // CheckFlags looks at the first byte of a packet: the type, its reserved flags (section 2.1.3; 3.1.1 section 2.2.2),
