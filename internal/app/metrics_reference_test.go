@@ -20,7 +20,7 @@ import (
 // everything is a configuration with an entry of every kind, so that every module registers its metrics.
 const everything = `windrose: v1
 node: { name: n, admin: "127.0.0.1:0", data: data }
-listeners: { mqtt: { mqtt: { bind: "127.0.0.1:0", anonymous: true, websocket: {} } } }
+listeners: { mqtt: { mqtt: { bind: "127.0.0.1:0", anonymous: true, websocket: {} } }, coap: { coap: { bind: "127.0.0.1:0", anonymous: true } } }
 auth: [ { users: { file: users.yaml } }, { http: { url: "http://127.0.0.1:9/" } } ]
 acl: [ { allow: [publish, subscribe], topic: "#" } ]
 limits: { per_client: { events: 10/s } }
