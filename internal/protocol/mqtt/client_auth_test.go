@@ -83,8 +83,7 @@ func scramServer(c net.Conn, chain *identity.Chain, end func(k *wire.ConnackProp
 		case err != nil:
 			return all
 		case over && end == nil:
-			over, answer = false, []byte("again")
-			fallthrough
+			_, err = c.Write(authBy(wire.ContinueAuthentication, x.Method(), "again"))
 		case !over:
 			_, err = c.Write(wire.AppendAuth(nil, &wire.Auth{Reason: wire.ContinueAuthentication, Method: []byte(x.Method()), Data: answer, HasData: true}))
 		default:

@@ -92,7 +92,7 @@ func (c *talk) exchange(b []byte) (rs []reply) {
 		}
 		c.got = c.got[n:]
 		d, r := wire.Decoder{Client: true}, reply{kind: wire.KindOf(first)}
-		switch r.kind { //nolint:exhaustive // what comes in an exchange
+		switch r.kind {
 		case wire.CONNACK:
 			var k wire.Connack
 			err = d.Connack(wire.V5, body, &k)

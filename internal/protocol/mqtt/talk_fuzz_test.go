@@ -185,7 +185,7 @@ func (c *crowd) read() {
 				}
 				c.t.Fatalf("not a packet: %x", m.got)
 			}
-			switch kind := wire.KindOf(first); kind { //nolint:exhaustive // the others need nothing
+			switch kind := wire.KindOf(first); kind {
 			case wire.PUBLISH:
 				var p wire.Publish
 				if err = d.Publish(v, first, body, &p); err == nil && p.QoS > 0 {
@@ -231,7 +231,7 @@ func (c *crowd) read() {
 }
 
 func (c *crowd) acked(m *crowdMember, kind wire.Kind, a *wire.Ack, v wire.Version) {
-	switch kind { //nolint:exhaustive // read sends only acknowledgements here
+	switch kind {
 	case wire.PUBACK:
 		delete(m.asked, a.PacketID)
 	case wire.PUBREC:

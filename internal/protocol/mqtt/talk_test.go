@@ -1,7 +1,6 @@
 package mqtt
 
 import (
-	"slices"
 	"strings"
 	"testing"
 
@@ -69,6 +68,3 @@ func want(t testing.TB, got []string, wants ...string) {
 
 // over says whether the server has ended the connection.
 func (c *talk) over() bool { return c.ended }
-
-// has says whether a text is among those that came.
-func has(got []string, text string) bool { return slices.Contains(got, text) }
