@@ -26,7 +26,7 @@ import (
 const (
 	shakeDatagrams = 32
 	shakeBytes     = 32 << 10
-	shakeTotal     = 64 << 10 // that are read at all
+	shakeTotal     = 128 << 10 // that are read at all
 )
 
 // shake is a handshake: the net.PacketConn under the library, whose reads come from a bounded queue that the loop fills and
