@@ -33,7 +33,6 @@ type desk struct {
 	topic   []byte
 	meta    []byte
 	key     []byte
-	opts    []byte
 	r       reply
 	ctx     policy.Context
 	wants   [1]session.Want

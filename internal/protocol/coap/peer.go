@@ -12,7 +12,6 @@ import (
 type flight struct {
 	b     []byte // the datagram
 	id    uint16
-	token token
 	tries int
 	wait  int64 // until the next try
 	next  int64 // when it is

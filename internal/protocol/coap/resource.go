@@ -107,7 +107,7 @@ func (d *desk) path(o wire.Options) (resource, *reply) {
 
 // handle answers a request, now or later.
 func (c *client) handle(x *exchange, m *wire.Message, res resource) {
-	switch m.Code { //nolint:exhaustive // route lets only these four pass
+	switch m.Code { // route lets only four pass
 	case wire.PUT, wire.POST, wire.DELETE:
 		body, why := c.body(x, m)
 		if why == nil {
@@ -273,6 +273,10 @@ func (c *client) get(x *exchange, m *wire.Message, res resource) {
 	now := d.host.Now()
 	v, observes := m.Options.Usable(wire.Observe)
 	block, blocked := m.Options.Block(wire.Block2)
+	if blocked && block.SZX == wire.BERT && d.cfg.datagrams { // RFC 7959, section 2.2
+		c.via.answer(x, d.r.fail(wire.BadRequest, "block size"))
+		return
+	}
 	if observes && !(blocked && block.Num > 0) && (res == resTopic || res == resFilter) {
 		switch wire.Uint(v) {
 		case observeRegister:

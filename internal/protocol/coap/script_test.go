@@ -14,6 +14,7 @@ import (
 	"github.com/windrose-edc/windrose/internal/event"
 	"github.com/windrose-edc/windrose/internal/policy"
 	"github.com/windrose-edc/windrose/internal/protocol/coap/wire"
+	"github.com/windrose-edc/windrose/internal/session"
 )
 
 // The scripts of testdata/script are conversations with the machine, one line each:
@@ -129,7 +130,7 @@ func parse(t testing.TB, line string) []byte {
 		case n == wire.Block1 || n == wire.Block2:
 			p := strings.Split(v, "/")
 			b := wire.Block{Num: uint32(num(t, p[0])), More: p[1] == "1"}
-			for b.Size() < num(t, p[2]) {
+			for 16<<b.SZX < num(t, p[2]) {
 				b.SZX++
 			}
 			m.Options = wire.AppendUint(m.Options, prev, n, b.Value())
@@ -300,6 +301,9 @@ func (s *script) step(line int, l string) {
 		s.n.sent()
 		s.n.packet(port, proof(s.n.desk.echo, port, s.n.loop.now))
 		s.n.sent()
+	case "end":
+		s.n.gram.close(session.Shutdown)
+		s.n.run()
 	case "peers":
 		if n := len(s.n.gram.peers); n != num(s.t, f[1]) {
 			s.t.Errorf("line %d: %d peers are known, want %s", line, n, f[1])
