@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -351,4 +352,61 @@ func TestMeasureIdlePeers(t *testing.T) {
 	without := heap()
 	t.Logf("%d peers: %d bytes each on the server's side; with pion clients in the same process %d bytes and %.1f goroutines each; %.0f handshakes/s with their clients",
 		peers, (int64(with)-int64(without))/int64(peers), both/uint64(peers), float64(all)/float64(peers), float64(peers)/took.Seconds())
+}
+
+// How long an established peer waits while forged hellos come without pause, for the goal of issue 5 (p99 under 50 ms).
+func TestMeasureFloodLatency(t *testing.T) {
+	if os.Getenv("WINDROSE_MEASURE") == "" {
+		t.Skip("set WINDROSE_MEASURE=1")
+	}
+	s := newSite(t, 2, Options{Keys: pump})
+	c := mustDial(t, s.addr, clientOptions("pump-7", pump["pump-7"], dtls.WithConnectionIDGenerator(dtls.OnlySendCIDGenerator()))...)
+	mustAsk(t, c, "before", "pump-7: before")
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	var floods atomic.Int64
+	for i, l := range s.loops {
+		f := s.s.fronts[i].Load()
+		onLoop(l, func() {
+			send := f.out
+			f.out = func(to loop.PacketAddr, b []byte) {
+				if to.Addr().As4()[0] != 10 {
+					send(to, b)
+				}
+			}
+		})
+		wg.Go(func() {
+			r := rand.New(rand.NewPCG(uint64(i), 2))
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				onLoop(l, func() {
+					for range 256 { // as many as a turn reads at most
+						f.Packet(somewhere(r), aHello(r.Uint64(), 0, nil))
+					}
+				})
+				floods.Add(256)
+			}
+		})
+	}
+	var took []time.Duration
+	b := make([]byte, 100)
+	for begin := time.Now(); time.Since(begin) < 3*time.Second; {
+		at := time.Now()
+		if _, err := c.Write([]byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))
+		if _, err := c.Read(b); err != nil {
+			t.Fatal(err)
+		}
+		took = append(took, time.Since(at))
+	}
+	close(stop)
+	wg.Wait()
+	slices.Sort(took)
+	t.Logf("%d forged hellos/s, %d requests: p50 %v, p99 %v, worst %v", floods.Load()/3, len(took), took[len(took)/2], took[len(took)*99/100], took[len(took)-1])
 }

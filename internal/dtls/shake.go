@@ -26,7 +26,7 @@ import (
 const (
 	shakeDatagrams = 32
 	shakeBytes     = 32 << 10
-	shakeTotal     = 128 << 10 // that are read at all
+	shakeTotal     = 64 << 10 // that are read at all
 )
 
 // shake is a handshake: the net.PacketConn under the library, whose reads come from a bounded queue that the loop fills and
@@ -330,7 +330,7 @@ func (f *front) newCID() []byte {
 	return b
 }
 
-// libraryCookie is the cookie that the library will compare with, of which there is no other way to know or choose: see ADR.
+// libraryCookie is the cookie that the library will compare with, which cannot be learnt or chosen otherwise (ADR 15).
 func libraryCookie(c *dtls.Conn) []byte {
 	return reflect.ValueOf(c).Elem().FieldByName("state").FieldByName("cookie").Bytes()
 }
