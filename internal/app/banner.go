@@ -31,7 +31,7 @@ func (a *App) banner() {
 		fmt.Fprintln(w)
 	}
 	if a.admin != nil && a.admin.Addr() != "" {
-		fmt.Fprintf(w, "  %-10s http://%s  health, metrics, first page\n", "admin", a.admin.Addr())
+		fmt.Fprintf(w, "  %-10s %s  health, metrics, first page\n", "admin", a.adminURL())
 	}
 	fmt.Fprintf(w, "  %-10s %s\n", "data", n.boot.Data)
 	if a.o.Dev {
@@ -41,6 +41,13 @@ func (a *App) banner() {
 		fmt.Fprintf(w, "\nTry:\n  %s\n", strings.Join(try, "\n  "))
 	}
 	fmt.Fprintln(w)
+}
+
+func (a *App) adminURL() string {
+	if a.node.boot.AdminSpec.TLS != "" {
+		return "https://" + a.admin.Addr()
+	}
+	return "http://" + a.admin.Addr()
 }
 
 // try are three commands for the first listener that admits anybody.
@@ -58,7 +65,7 @@ func (a *App) try() []string {
 			fmt.Sprintf("mosquitto_pub -h %s -p %s -t site/a -m hello -q 1", host, port),
 		}
 		if a.admin != nil && a.admin.Addr() != "" {
-			t = append(t, fmt.Sprintf("curl http://%s/readyz?verbose", a.admin.Addr()))
+			t = append(t, "curl "+a.adminURL()+"/readyz?verbose")
 		}
 		return t
 	}
