@@ -3,6 +3,7 @@ package pool
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"time"
@@ -70,6 +71,14 @@ var (
 	errTripped = errors.New("member does not answer")
 )
 
+// whyLost is why a link ended, as far as it says (Err() error), such as that a broker gave its session to somebody else.
+func whyLost(link Link) error {
+	if l, ok := link.(interface{ Err() error }); ok && l.Err() != nil {
+		return fmt.Errorf("%w: %w", errLost, l.Err())
+	}
+	return errLost
+}
+
 // serve keeps a link to a member until ctx ends. One goroutine for each member.
 func (p *Pool) serve(ctx context.Context, m *member) {
 	for ctx.Err() == nil {
@@ -95,7 +104,7 @@ func (p *Pool) watch(ctx context.Context, m *member, link Link) {
 			p.close(link)
 			return
 		case <-link.Done():
-			p.down(m, errLost)
+			p.down(m, whyLost(link))
 			return
 		case tripped := <-m.trip:
 			if tripped != c {

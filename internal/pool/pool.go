@@ -56,7 +56,7 @@ type Link interface {
 	// Send delivers ev and calls done exactly once, from any goroutine, also before Send returns. It never blocks. id
 	// is the same for all attempts to deliver the same event. A Link that is closed answers with Retry and Down.
 	Send(id ID, ev *event.Kept, done func(Result))
-	// Done is closed when the link has ended.
+	// Done is closed when the link has ended. A link that has a method Err() error says there why, without credentials.
 	Done() <-chan struct{}
 	// Close ends the link and closes Done. Calls after the first do nothing.
 	Close() error

@@ -240,6 +240,9 @@ type bridgeLink struct {
 // Done implements pool.Link.
 func (l *bridgeLink) Done() <-chan struct{} { return l.c.Done() }
 
+// Err says why the link ended, for logs; see pool.Link.
+func (l *bridgeLink) Err() error { return l.c.Err() }
+
 // Window implements pool.Link.
 func (l *bridgeLink) Window() int { return l.c.Window() }
 
