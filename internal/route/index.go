@@ -9,8 +9,8 @@ import (
 	"github.com/windrose-edc/windrose/internal/event"
 )
 
-// Index holds all filters and who subscribed to them. Loops read it without locks while one goroutine, that of Run,
-// changes it in place. Safe for concurrent use.
+// Index holds all filters and who subscribed to them. Loops read it without locks while one goroutine at a time changes it in
+// place: that of Run, or who calls Apply while little happens. Safe for concurrent use.
 //
 // It is one tree of levels in a hash table, without pointers: some 90 bytes for a filter of a fleet. See index_table.go
 // for how edges are published, index_arena.go for how memory is reused under readers that hold no lock.
@@ -25,11 +25,15 @@ type Index struct {
 
 	mu     sync.Mutex
 	queue  changeQueue // guarded by mu
+	open   bool        // Run runs; guarded by mu
 	closed bool        // guarded by mu
 	full   uint64      // guarded by mu
 	stats  IndexStats  // as of the last publication; guarded by mu
 
-	refused uint64 // owned by the goroutine of Run
+	writing sync.Mutex  // held by who changes the trie; taken before mu, or tried
+	refused uint64      // guarded by writing
+	last    time.Time   // of the last publication; guarded by writing
+	few     changeQueue // of Apply; guarded by writing
 }
 
 // IndexOptions are the bounds of an Index; zero values mean the defaults. Immutable after NewIndex.
@@ -67,6 +71,9 @@ type IndexStats struct {
 // publishEvery bounds how many changes are made before they are published.
 const publishEvery = 512
 
+// atOnce is how many changes a caller of Apply makes by itself, so that a loop is held up for some microseconds at most.
+const atOnce = 8
+
 // NewIndex makes an empty index. Nothing changes in it until Run runs.
 func NewIndex(o IndexOptions) *Index {
 	if o.Queue <= 0 {
@@ -85,8 +92,10 @@ func NewIndex(o IndexOptions) *Index {
 	return x
 }
 
-// Apply queues changes; they are made in the order of the calls. It copies what it is given and does not wait. done (may
-// be nil) is called from the goroutine of Run once every reader sees the changes; it must not block.
+// Apply makes or queues changes; they are made in the order of the calls. It copies what it is given and does not wait. done
+// (may be nil) is called once every reader sees the changes, from the goroutine of Run or, when few changes come while nothing
+// else is to do, before Apply returns: then an event that is published after a SUBSCRIBE was read meets the subscription. It
+// must not block.
 //
 // It returns false, and takes nothing, when the queue is full or Run has ended. Changes that only delete are taken however
 // full the queue is: there can be no more of them than there were inserts.
@@ -105,14 +114,24 @@ func (x *Index) Apply(changes []Change, done func()) bool {
 		x.mu.Unlock()
 		return false
 	}
-	for i := range changes {
-		c := &changes[i]
-		q.text = append(q.text, c.Filter...)
-		q.items = append(q.items, changeItem{end: len(q.text), sub: c.Sub, remove: c.Delete})
+	if x.open && len(q.items)+len(q.dones) == 0 && len(changes) <= atOnce && x.writing.TryLock() {
+		x.mu.Unlock()
+		defer x.writing.Unlock()
+		if now := time.Now(); now.Sub(x.last) >= x.options.Interval {
+			x.last = now
+			x.few.add(changes, done)
+			x.work(&x.few)
+			x.few.reset()
+			return true
+		}
+		x.mu.Lock()
+		if x.closed && inserts > 0 {
+			x.full++
+			x.mu.Unlock()
+			return false
+		}
 	}
-	if done != nil {
-		q.dones = append(q.dones, changeDone{after: len(q.items), call: done})
-	}
+	q.add(changes, done)
 	x.mu.Unlock()
 	select {
 	case x.wake <- struct{}{}:
@@ -121,22 +140,36 @@ func (x *Index) Apply(changes []Change, done func()) bool {
 	return true
 }
 
+// add copies changes and what is to be called after them.
+func (q *changeQueue) add(changes []Change, done func()) {
+	for i := range changes {
+		c := &changes[i]
+		q.text = append(q.text, c.Filter...)
+		q.items = append(q.items, changeItem{end: len(q.text), sub: c.Sub, remove: c.Delete})
+	}
+	if done != nil {
+		q.dones = append(q.dones, changeDone{after: len(q.items), call: done})
+	}
+}
+
 // Run makes the changes until ctx ends; it then makes those that wait and returns nil. Changes are published at most once
 // in an Interval, so that what callers remember by Generation lives that long at least, and the first one at once.
 func (x *Index) Run(ctx context.Context) error {
 	var (
 		batch changeQueue
-		last  time.Time
 		pause = time.NewTimer(0)
 		ended bool
 	)
 	defer pause.Stop()
+	x.mu.Lock()
+	x.open = true
+	x.mu.Unlock()
 	for !ended {
 		select {
 		case <-ctx.Done():
 			ended = true
 		case <-x.wake:
-			if d := x.options.Interval - time.Since(last); d > 0 {
+			if d := x.options.Interval - x.sinceLast(); d > 0 {
 				pause.Reset(d)
 				select {
 				case <-ctx.Done():
@@ -145,15 +178,23 @@ func (x *Index) Run(ctx context.Context) error {
 				}
 			}
 		}
+		x.writing.Lock()
 		x.mu.Lock()
 		x.queue, batch = batch, x.queue
-		x.closed = ended
+		x.open, x.closed = !ended, ended
 		x.mu.Unlock()
 		x.work(&batch)
 		batch.reset()
-		last = time.Now()
+		x.last = time.Now()
+		x.writing.Unlock()
 	}
 	return nil
+}
+
+func (x *Index) sinceLast() time.Duration {
+	x.writing.Lock()
+	defer x.writing.Unlock()
+	return time.Since(x.last)
 }
 
 // work makes the changes of a batch, publishes them and says so.

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/windrose-edc/windrose/internal/event"
@@ -634,5 +635,52 @@ func FuzzIndex(f *testing.F) {
 			}
 		}
 		checkEmpty(t, x)
+	})
+}
+
+// A subscription to an index that has nothing else to do is there when Apply returns: who publishes next meets it.
+func TestFewChangesAreMadeAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := NewIndex(IndexOptions{})
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		wg.Go(func() { _ = x.Run(ctx) })
+		synctest.Wait()
+		told := 0
+		insert := func(n int, taker uint32) {
+			var cs []Change
+			for i := range n {
+				cs = append(cs, Change{Filter: fmt.Appendf(nil, "a/%d", i), Sub: MakeSub(taker, 1, false, false, 0)})
+			}
+			if !x.Apply(cs, func() { told++ }) {
+				t.Fatal("refused")
+			}
+		}
+		insert(1, 1)
+		if got := x.Match([]byte("a/0"), nil); len(got) != 1 || told != 1 {
+			t.Fatalf("after Apply: %v, told %d times", got, told)
+		}
+		insert(1, 2) // too soon after the one before: others remember what they matched
+		if got := x.Match([]byte("a/0"), nil); len(got) != 1 || told != 1 {
+			t.Fatalf("within the interval: %v, told %d times", got, told)
+		}
+		time.Sleep(time.Millisecond)
+		if got := x.Match([]byte("a/0"), nil); len(got) != 2 || told != 2 {
+			t.Fatalf("after the interval: %v, told %d times", got, told)
+		}
+		time.Sleep(time.Millisecond)
+		insert(atOnce+1, 3) // many: not on the caller's time
+		if got := x.Match([]byte("a/8"), nil); len(got) != 0 {
+			t.Fatalf("many at once: %v", got)
+		}
+		synctest.Wait()
+		if got := x.Match([]byte("a/8"), nil); len(got) != 1 || told != 3 {
+			t.Fatalf("many, after a moment: %v, told %d times", got, told)
+		}
+		cancel()
+		wg.Wait()
+		if x.Apply([]Change{{Filter: []byte("b"), Sub: MakeSub(4, 0, false, false, 0)}}, nil) {
+			t.Error("taken after the end")
+		}
 	})
 }
