@@ -646,27 +646,27 @@ func TestFewChangesAreMadeAtOnce(t *testing.T) {
 		var wg sync.WaitGroup
 		wg.Go(func() { _ = x.Run(ctx) })
 		synctest.Wait()
-		told := 0
+		var told atomic.Int32
 		insert := func(n int, taker uint32) {
 			var cs []Change
 			for i := range n {
 				cs = append(cs, Change{Filter: fmt.Appendf(nil, "a/%d", i), Sub: MakeSub(taker, 1, false, false, 0)})
 			}
-			if !x.Apply(cs, func() { told++ }) {
+			if !x.Apply(cs, func() { told.Add(1) }) {
 				t.Fatal("refused")
 			}
 		}
 		insert(1, 1)
-		if got := x.Match([]byte("a/0"), nil); len(got) != 1 || told != 1 {
-			t.Fatalf("after Apply: %v, told %d times", got, told)
+		if got := x.Match([]byte("a/0"), nil); len(got) != 1 || told.Load() != 1 {
+			t.Fatalf("after Apply: %v, told %d times", got, told.Load())
 		}
 		insert(1, 2) // too soon after the one before: others remember what they matched
-		if got := x.Match([]byte("a/0"), nil); len(got) != 1 || told != 1 {
-			t.Fatalf("within the interval: %v, told %d times", got, told)
+		if got := x.Match([]byte("a/0"), nil); len(got) != 1 || told.Load() != 1 {
+			t.Fatalf("within the interval: %v, told %d times", got, told.Load())
 		}
 		time.Sleep(time.Millisecond)
-		if got := x.Match([]byte("a/0"), nil); len(got) != 2 || told != 2 {
-			t.Fatalf("after the interval: %v, told %d times", got, told)
+		if got := x.Match([]byte("a/0"), nil); len(got) != 2 || told.Load() != 2 {
+			t.Fatalf("after the interval: %v, told %d times", got, told.Load())
 		}
 		time.Sleep(time.Millisecond)
 		insert(atOnce+1, 3) // many: not on the caller's time
@@ -674,8 +674,8 @@ func TestFewChangesAreMadeAtOnce(t *testing.T) {
 			t.Fatalf("many at once: %v", got)
 		}
 		synctest.Wait()
-		if got := x.Match([]byte("a/8"), nil); len(got) != 1 || told != 3 {
-			t.Fatalf("many, after a moment: %v, told %d times", got, told)
+		if got := x.Match([]byte("a/8"), nil); len(got) != 1 || told.Load() != 3 {
+			t.Fatalf("many, after a moment: %v, told %d times", got, told.Load())
 		}
 		cancel()
 		wg.Wait()
