@@ -123,6 +123,7 @@ var edges = []edge{
 	{"internal/admin", "internal/listen", "the API listens like everybody else"},
 	{"internal/app", "internal/*", "the composition root names every part"},
 	{"internal/app", "internal/expr/*", "sets and conditions are built here"},
+	{"internal/app", "internal/observe/topk", "the sketches of all loops are merged for the admin API"},
 	{"internal/app", "internal/protocol/*", "builtin.go is the list of modules"},
 	{"internal/app", "internal/destination/*", "builtin.go is the list of modules"},
 	{"internal/cli", "internal/admin", "the verbs read the API's own documents"},
