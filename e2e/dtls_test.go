@@ -23,6 +23,7 @@ func TestConformanceCoAPOverDTLS(t *testing.T) {
 	const id, key = "pump-7", "0123456789abcdef"
 	for _, lib := range []string{"openssl", "gnutls"} {
 		t.Run(lib, func(t *testing.T) {
+			t.Parallel()
 			client := need.Program(t, "coap-client-"+lib)
 			dir := t.TempDir()
 			w := newWorld(t, dir, build(t))

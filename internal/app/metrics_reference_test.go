@@ -20,7 +20,9 @@ import (
 // everything is a configuration with an entry of every kind, so that every module registers its metrics.
 const everything = `windrose: v1
 node: { name: n, admin: "127.0.0.1:0", data: data }
-listeners: { mqtt: { mqtt: { bind: "127.0.0.1:0", anonymous: true, websocket: {} } }, coap: { coap: { bind: "127.0.0.1:0", anonymous: true } } }
+listeners: { mqtt: { mqtt: { bind: "127.0.0.1:0", anonymous: true, websocket: {} } }, coap: { coap: { bind: "127.0.0.1:0", anonymous: true } },
+  coaps: { coap: { bind: "127.0.0.1:0", transport: dtls, psk: { secret: keys } } } }
+secrets: { keys: { env: WINDROSE_TEST_KEYS } }
 auth: [ { users: { file: users.yaml } }, { http: { url: "http://127.0.0.1:9/" } } ]
 acl: [ { allow: [publish, subscribe], topic: "#" }, { deny: publish, topic: "#", when: "false" } ]
 limits: { per_client: { events: 10/s } }
@@ -36,6 +38,7 @@ sources: { back: { mqtt: { pool: north, subscribe: ["x"] } } }
 func families(t *testing.T) []observe.Family {
 	t.Helper()
 	dir := t.TempDir()
+	t.Setenv("WINDROSE_TEST_KEYS", "pump-7:30313233343536373839616263646566")
 	for name, text := range map[string]string{"windrose.yaml": everything, "users.yaml": "users: []\n"} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
