@@ -43,6 +43,8 @@ func TestPublishRefused(t *testing.T) {
 		{"alias 0 [MQTT-3.3.2-8]", V5, 0x30, topic + "03 230000", TopicAliasInvalid},
 		{"content type twice", V5, 0x30, topic + "08 03000161 03000161", ProtocolError},
 		{"content type not UTF-8", V5, 0x30, topic + "04 030001ff", MalformedPacket},
+		{"user property's name not UTF-8 [MQTT-1.5.7-1]", V5, 0x30, topic + "07 260001ff000161", MalformedPacket},
+		{"user property's value not UTF-8 [MQTT-1.5.7-1]", V5, 0x30, topic + "07 260001610001ff", MalformedPacket},
 		{"response topic with wildcard [MQTT-3.3.2-14]", V5, 0x30, topic + "04 08000123", ProtocolError},
 		{"response topic empty", V5, 0x30, topic + "03 080000", ProtocolError},
 		{"response topic twice", V5, 0x30, topic + "08 08000161 08000161", ProtocolError},
