@@ -49,7 +49,7 @@ func TestDev(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	for _, want := range []string{
-		`mqtt +127\.0\.0\.1:1883`, `http://127\.0\.0\.1:8400`, `(?i)anonymous`, `(?i)loopback only`, `data +\S+`,
+		`coap +127\.0\.0\.1:5683`, `mqtt +127\.0\.0\.1:1883`, `http://127\.0\.0\.1:8400`, `(?i)anonymous`, `(?i)loopback only`, `data +\S+`,
 		`mosquitto_sub `, `mosquitto_pub `, `curl `, `127\.0\.0\.1:1883 +0\.0\.0\.0:\*`, `127\.0\.0\.1:8400 +0\.0\.0\.0:\*`,
 	} {
 		if !regexp.MustCompile(want).Match(out) {
