@@ -161,6 +161,26 @@ func TestTransfersAreBounded(t *testing.T) {
 	}
 }
 
+// A snapshot for a read in blocks is kept for as long as an exchange may last, also where its client stays.
+func TestSnapshotsEnd(t *testing.T) {
+	n := newSim(t, nil)
+	n.publish("v", string(make([]byte, 5000)), true, event.AtLeastOnce)
+	n.packet(1, proof(n.desk.echo, 1, n.loop.now))
+	n.packet(1, wire.Append(nil, &wire.Message{Type: wire.CON, Code: wire.GET, ID: 1, Options: psPath("v")}))
+	p := n.gram.peers[from(1).AddrPort]
+	if n.desk.held != 5000 || len(p.shots) != 1 {
+		t.Fatalf("%d bytes and %d snapshots are held", n.desk.held, len(p.shots))
+	}
+	p.dropTransfers(n.loop.now + int64(exchangeLifetime) - 1)
+	if len(p.shots) != 1 {
+		t.Error("the snapshot is gone early")
+	}
+	p.dropTransfers(n.loop.now + int64(exchangeLifetime))
+	if n.desk.held != 0 || len(p.shots) != 0 {
+		t.Errorf("%d bytes and %d snapshots are held", n.desk.held, len(p.shots))
+	}
+}
+
 // A read, and an event that is taken at once, allocate nothing.
 func TestAllocations(t *testing.T) {
 	n := newSim(t, nil)

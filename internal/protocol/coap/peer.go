@@ -315,7 +315,7 @@ func (p *peer) Expire(_ *loop.Timer, now int64) {
 			p.empty(wire.ACK, x.id)
 		}
 	}
-	p.dropUploads(now)
+	p.dropTransfers(now)
 	if f := p.fly; f != nil && f.next <= now && !p.retransmit(f, now) {
 		return
 	}

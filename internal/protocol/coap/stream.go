@@ -287,6 +287,7 @@ func (t *stream) Closed(err error) {
 
 // Expire implements loop.Expirer: a client that is silent for long is asked whether it is there.
 func (t *stream) Expire(_ *loop.Timer, now int64) {
+	t.dropTransfers(now)
 	switch check := t.d.cfg.check; {
 	case t.closing:
 		return

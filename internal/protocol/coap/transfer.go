@@ -172,8 +172,12 @@ func (u *upload) drop() {
 	}
 }
 
-// dropUploads forgets uploads of which no block came for long.
-func (c *client) dropUploads(now int64) {
+// dropTransfers forgets uploads of which no block came for long, and snapshots that were taken as long ago.
+func (c *client) dropTransfers(now int64) {
+	for len(c.shots) > 0 && now-c.shots[0].at >= int64(exchangeLifetime) { // in the order of their age
+		c.d.held -= int64(len(c.shots[0].of.b))
+		c.shots = slices.Delete(c.shots, 0, 1)
+	}
 	for i := 0; i < len(c.ups); {
 		if u := c.ups[i]; now-u.at >= int64(exchangeLifetime) {
 			u.drop()
