@@ -170,6 +170,7 @@ func TestHalfOpenHandshakesAreBounded(t *testing.T) {
 
 // When there is no room for another peer, the one that was silent longest gives way; idle ones are forgotten.
 func TestSessionsAreBounded(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, 1, Options{Keys: pump, Sessions: 2, Idle: 3 * time.Second})
 	var last *dtls.Conn
 	for range 4 {

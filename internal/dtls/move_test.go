@@ -41,6 +41,7 @@ func TestConnectionIDMoves(t *testing.T) {
 
 // Without Connection ID a device that moves is a stranger: it must shake hands again, and can.
 func TestWithoutConnectionIDHandshakesAgain(t *testing.T) {
+	t.Parallel()
 	for _, off := range []bool{false, true} { // at the client, at the server
 		s := newSite(t, 2, Options{Keys: pump, NoCID: off})
 		r := newRelay(t, s.addr)

@@ -1,6 +1,7 @@
 package dtls
 
 import (
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -11,6 +12,7 @@ import (
 
 // RFC 4279, section 5.1: a wrong key and an unknown identity are the same to a client.
 func TestWrongKeyIsRefused(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, 1, Options{Keys: pump, HandshakeTimeout: time.Second})
 	var wg sync.WaitGroup
 	for _, id := range []string{"pump-7", "nobody"} {
@@ -30,35 +32,38 @@ func TestWrongKeyIsRefused(t *testing.T) {
 
 // RFC 6347, section 4.2.4: flights that are lost, doubled, reordered.
 func TestHandshakeOverABadNetwork(t *testing.T) {
-	s := newSite(t, 2, Options{Keys: pump, HandshakeTimeout: 30 * time.Second})
 	for k := range 4 {
-		r := newRelay(t, s.addr)
-		bad := func() func(b []byte) [][]byte { // every k+2nd is lost, others are held until the next or come twice
-			n := 0
-			var late []byte
-			return func(b []byte) [][]byte {
-				n++
-				switch {
-				case n > 8:
-					return [][]byte{b}
-				case n%(k+2) == 0:
-					return nil
-				case n%3 == 1 && late == nil:
-					late = b
-					return nil
+		t.Run(fmt.Sprint("one of ", k+2, " lost"), func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t, 2, Options{Keys: pump, HandshakeTimeout: 30 * time.Second})
+			r := newRelay(t, s.addr)
+			bad := func() func(b []byte) [][]byte { // every k+2nd is lost, others are held until the next or come twice
+				n := 0
+				var late []byte
+				return func(b []byte) [][]byte {
+					n++
+					switch {
+					case n > 8:
+						return [][]byte{b}
+					case n%(k+2) == 0:
+						return nil
+					case n%3 == 1 && late == nil:
+						late = b
+						return nil
+					}
+					out := [][]byte{b, b}
+					if late != nil {
+						out, late = append(out, late), nil
+					}
+					return out
 				}
-				out := [][]byte{b, b}
-				if late != nil {
-					out, late = append(out, late), nil
-				}
-				return out
 			}
-		}
-		r.mu.Lock()
-		r.onUp, r.onBack = bad(), bad()
-		r.mu.Unlock()
-		c := mustDial(t, r.down.LocalAddr(), clientOptions("pump-7", pump["pump-7"], dtls.WithConnectionIDGenerator(dtls.OnlySendCIDGenerator()))...)
-		mustAsk(t, c, "hello", "pump-7: hello")
+			r.mu.Lock()
+			r.onUp, r.onBack = bad(), bad()
+			r.mu.Unlock()
+			c := mustDial(t, r.down.LocalAddr(), clientOptions("pump-7", pump["pump-7"], dtls.WithConnectionIDGenerator(dtls.OnlySendCIDGenerator()))...)
+			mustAsk(t, c, "hello", "pump-7: hello")
+		})
 	}
 }
 
