@@ -207,9 +207,24 @@ func (c *Condition) Explain(in *expr.Input, ok bool, err error) string {
 			b.WriteString(t.Name + " has no value")
 			continue
 		}
+		if ofPrincipal(t.Name) {
+			b.WriteString(t.Name + " is there")
+			continue
+		}
 		fmt.Fprintf(&b, "%s = %s", t.Name, shown(t.Value))
 	}
 	return b.String()
+}
+
+// ofPrincipal says whether a term is an attribute: who may ask about an event need not see what authentication knows of the
+// client whose session it is.
+func ofPrincipal(name string) bool {
+	for _, of := range []string{"attrs", "client.attrs", "device.attrs"} {
+		if rest, ok := strings.CutPrefix(name, of); ok && (rest == "" || rest[0] == '.' || rest[0] == '[') {
+			return true
+		}
+	}
+	return false
 }
 
 // maxShown bounds the text of one value in an explanation.

@@ -95,3 +95,24 @@ func TestNone(t *testing.T) {
 		t.Error("what is not written does not hold")
 	}
 }
+
+// An explanation shows the values of an event that is not sent, and of no attribute.
+func TestExplainHidesAttributes(t *testing.T) {
+	c, err := when.NewCompiler(nil, nil, nil).Compile(
+		when.Text{Src: `client.attrs["pin"] == "4711" && attrs.x != "" && device.attrs["y"] != "" && event.json.n == 5`}, when.Place{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := map[string]string{"pin": "4711", "x": "hidden", "y": "hidden"}
+	in := &expr.Input{}
+	in.Begin(&event.Event{Payload: []byte(`{"n":5}`), From: &event.Origin{Attrs: a}, Dry: true})
+	ok, err := c.Holds(in)
+	said := strings.TrimPrefix(c.Explain(in, ok, err), "when "+c.Src())
+	if !strings.Contains(said, "event.json.n = 5") || !strings.Contains(said, "client.attrs.pin is there") || strings.Contains(said, "4711") || strings.Contains(said, "hidden") {
+		t.Error(said)
+	}
+	in.Event.Dry = false
+	if said := c.Explain(in, ok, err); strings.Contains(said, "= 5") {
+		t.Errorf("an event that is sent: %s", said)
+	}
+}
