@@ -32,7 +32,7 @@ func TestWrongKeyIsRefused(t *testing.T) {
 
 // RFC 6347, section 4.2.4: flights that are lost, doubled, reordered.
 func TestHandshakeOverABadNetwork(t *testing.T) {
-	for k := range 4 {
+	for k := 1; k < 4; k++ {
 		t.Run(fmt.Sprint("one of ", k+2, " lost"), func(t *testing.T) {
 			t.Parallel()
 			s := newSite(t, 2, Options{Keys: pump, HandshakeTimeout: 30 * time.Second})

@@ -2,9 +2,11 @@ package dtls
 
 import (
 	"bytes"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -56,11 +58,16 @@ func (a *authority) issue(cn string) tls.Certificate {
 	if err != nil {
 		a.t.Fatal(err)
 	}
+	return a.sign(cn, key)
+}
+
+func (a *authority) sign(cn string, key crypto.Signer) tls.Certificate {
+	a.t.Helper()
 	a.next++
 	tpl := &x509.Certificate{SerialNumber: big.NewInt(a.next), Subject: pkix.Name{CommonName: cn}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
 		DNSNames: []string{cn}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, KeyUsage: x509.KeyUsageDigitalSignature,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}}
-	der, err := x509.CreateCertificate(rand.Reader, tpl, a.crt, &key.PublicKey, a.key)
+	der, err := x509.CreateCertificate(rand.Reader, tpl, a.crt, key.Public(), a.key)
 	if err != nil {
 		a.t.Fatal(err)
 	}
@@ -93,6 +100,24 @@ func TestCertificates(t *testing.T) {
 	}
 	c := mustDial(t, s.addr, clientOptions("pump-7", pump["pump-7"])...)
 	mustAsk(t, c, "hello", "pump-7: hello")
+}
+
+// A server whose certificate has an RSA key; clients need none.
+func TestRSA(t *testing.T) {
+	ca := newAuthority(t)
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	own := ca.sign("server", key)
+	s := newSite(t, 1, Options{HandshakeTimeout: 10 * time.Second, TLS: func() *tls.Config { return &tls.Config{Certificates: []tls.Certificate{own}} }})
+	for _, p := range suites() {
+		if !strings.Contains(p.id.String(), "RSA") {
+			continue
+		}
+		c := mustDial(t, s.addr, dtls.WithCipherSuites(p.id), dtls.WithRootCAs(ca.pool), dtls.WithServerName("server"))
+		mustAsk(t, c, "hello", ": hello")
+	}
 }
 
 func writePEM(t *testing.T, file string, blocks ...*pem.Block) string {
