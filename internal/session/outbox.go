@@ -459,6 +459,10 @@ func (s *Session) Got(id uint16, refused bool) Ack {
 		return AckOK
 	}
 	x.state, x.ev, x.more = dlReleased, nil, nil
+	if x.flags&flagAgain != 0 { // it answers what an earlier connection sent, and is released now: not once more ([MQTT-4.4.0-1])
+		x.flags &^= flagAgain
+		s.out.again--
+	}
 	return AckOK
 }
 
