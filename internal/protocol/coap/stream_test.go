@@ -10,6 +10,7 @@ import (
 
 	"github.com/windrose-edc/windrose/internal/event"
 	"github.com/windrose-edc/windrose/internal/protocol/coap/wire"
+	"github.com/windrose-edc/windrose/internal/session"
 )
 
 // fakeEnd is a connection that keeps what is written. Owned by the test.
@@ -284,13 +285,28 @@ func FuzzStream(f *testing.F) {
 	}
 	f.Add(b, uint16(3))
 	f.Add(wire.AppendFrame(nil, &get), uint16(1))
+	o := wire.AppendOption(wire.AppendOption(nil, 0, wire.Observe, nil), wire.Observe, wire.URIPath, []byte("ps"))
+	watch := request(wire.GET, "o", wire.AppendOption(o, wire.URIPath, wire.URIPath, []byte("v")), "")
+	up := request(wire.POST, "u", wire.AppendUint(psPath("b"), wire.URIPath, wire.Block1, wire.Block{More: true, SZX: wire.BERT}.Value()), string(make([]byte, 2048)))
+	page := request(wire.GET, "g", wire.AppendUint(psPath("v"), wire.URIPath, wire.Block2, wire.Block{Num: 1, SZX: 6}.Value()), "")
+	bad, silent := request(wire.GET, "b", wire.AppendOption(nil, 0, 9, nil), ""), request(wire.POST, "s", wire.AppendUint(psPath("b"), wire.URIPath, wire.NoResponse, 2), "x")
+	core := request(wire.GET, "c", wire.AppendOption(wire.AppendOption(nil, 0, wire.URIPath, []byte(".well-known")), wire.URIPath, wire.URIPath, []byte("core")), "")
+	abort := wire.Message{Code: wire.Abort}
+	b = wire.AppendFrame(nil, &first)
+	for _, m := range []wire.Message{watch, up, page, bad, silent, core, {Code: wire.Content}} {
+		b = wire.AppendFrame(b, &m)
+	}
+	f.Add(b, uint16(len(b)))
+	f.Add(wire.AppendFrame(b, &abort), uint16(9))
 	f.Fuzz(func(t *testing.T, b []byte, cut uint16) {
 		p := newPipe(t)
 		at := min(int(cut), len(b))
 		p.send(b[:at])
+		p.n.publish("v", string(make([]byte, 3000)), true, event.AtLeastOnce)
 		p.send(b[at:])
 		p.got()
-		p.n.advance(time.Minute)
+		p.n.advance(20 * time.Minute)
+		p.s.end(session.Kicked)
 		p.got()
 	})
 }
