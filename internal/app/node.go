@@ -97,7 +97,7 @@ func newNode(snap *config.Snapshot, log *slog.Logger, metrics *observe.Registry)
 	}
 	runtime.GOMAXPROCS(loop.Procs(loops))
 	var err error
-	if n.group, err = loop.NewGroup(loop.Options{Loops: loops, Logger: n.logFor("loop"), MaxOut: 16 << 20, MaxPartial: partialInput}); err != nil {
+	if n.group, err = loop.NewGroup(loop.Options{Loops: loops, Gather: true, Logger: n.logFor("loop"), MaxOut: 16 << 20, MaxPartial: partialInput}); err != nil {
 		return nil, err
 	}
 	n.index = route.NewIndex(route.IndexOptions{})

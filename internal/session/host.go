@@ -1,6 +1,7 @@
 package session
 
 import (
+	"net/netip"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -102,6 +103,9 @@ type Host struct {
 
 	sourcedBytes atomic.Int64  // of sourced and on the way to it
 	sourcedDrops atomic.Uint64 // not counted in Tally yet
+
+	lastAddress     netip.Addr // of the client that came last
+	lastAddressText string
 }
 
 // sourced is an event that no session published.
@@ -241,13 +245,21 @@ func (h *Host) create(hello *Hello) (*Session, error) {
 	return s, nil
 }
 
+// addressText is the text of an address. Clients behind one gateway share it.
+func (h *Host) addressText(a netip.Addr) string {
+	if a != h.lastAddress {
+		h.lastAddress, h.lastAddressText = a, a.String()
+	}
+	return h.lastAddressText
+}
+
 func (h *Host) attach(s *Session, hello *Hello, p Peer) {
 	o := hello.Origin
 	o.Taker, o.Lane, o.Client = s.taker, s.taker, s.ID
 	if d, ok := p.(Describer); ok && o.Address == "" {
 		var f PeerFacts
 		if d.Describe(&f); f.Remote.IsValid() {
-			o.Address = f.Remote.Addr().Unmap().WithZone("").String()
+			o.Address = h.addressText(f.Remote.Addr().Unmap().WithZone(""))
 		}
 	}
 	h.classify(&o)
