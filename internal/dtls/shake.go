@@ -204,7 +204,7 @@ func (s *shake) do() (r *result) {
 		r.final, s.in = s.final, nil
 	}()
 	srv := s.f.s
-	opts, err := srv.libraryOptions(s.f.newCID)
+	opts, err := srv.pionOptions(s.f.newCID)
 	if err != nil {
 		r.err = err
 		return r
@@ -263,8 +263,8 @@ func (s *shake) export(r *result) error {
 // timedOut says whether a handshake ended at its deadline.
 func timedOut(err error) bool { return errors.Is(err, context.DeadlineExceeded) }
 
-// libraryOptions is the configuration of one handshake.
-func (s *Server) libraryOptions(newCID func() []byte) ([]dtls.ServerOption, error) {
+// pionOptions is the configuration of one handshake.
+func (s *Server) pionOptions(newCID func() []byte) ([]dtls.ServerOption, error) {
 	var ids []dtls.CipherSuiteID
 	var c *tls.Config
 	if s.o.TLS != nil {
